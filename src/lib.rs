@@ -1,0 +1,3 @@
+pub mod lease;
+pub mod metrics;
+pub mod node;

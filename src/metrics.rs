@@ -1,0 +1,210 @@
+//! Every series that the gateway publishes, in one place. No lock, owner or lease is ever a label.
+
+use prometheus::core::Collector;
+use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::node::{NodeState, NodeStatus};
+
+/// Seconds, from a call on loopback to a request that met every timeout there is.
+const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+/// How a command can be answered: the labels of `redlockd_node_votes_total`, made in advance so that a vote costs one addition.
+const VOTES: &[&str] = &[
+    "accepted",
+    "mine",
+    "busy",
+    "stale",
+    "ahead",
+    "extended",
+    "gone",
+    "held_by_other",
+    "freed",
+    "not_held",
+    "newer",
+    "free",
+    "held",
+    "cancelled",
+    "page",
+    "quarantined",
+    "epoch",
+    "clock_back",
+    "unreachable",
+    "overloaded",
+    "silent",
+    "failed",
+];
+
+/// The gateway's own series and the registry that holds all of them.
+pub struct Metrics {
+    registry: Registry,
+    /// HTTP requests by route, method and status.
+    pub http_requests: IntCounterVec,
+    /// HTTP request durations by route and method.
+    pub http_seconds: HistogramVec,
+    pub http_in_flight: IntGauge,
+    /// Operations on locks by kind (acquire, extend, release, inspect) and outcome.
+    pub operations: IntCounterVec,
+    pub rounds: IntCounter,
+    pub second_rounds: IntCounter,
+    pub undo_waiting: IntGauge,
+    pub undo_dropped: IntCounter,
+    node_votes: IntCounterVec,
+    node_faults: IntCounterVec,
+    node_up: IntGaugeVec,
+    node_quarantined: IntGaugeVec,
+    node_round_trip: prometheus::GaugeVec,
+    node_clock_offset: prometheus::GaugeVec,
+    batch_seconds: HistogramVec,
+    batch_commands: HistogramVec,
+}
+
+/// The series of one node.
+pub struct NodeMetrics {
+    votes: Vec<(&'static str, IntCounter)>,
+    pub faults: IntCounter,
+    pub up: IntGauge,
+    pub quarantined: IntGauge,
+    pub round_trip: prometheus::Gauge,
+    pub clock_offset: prometheus::Gauge,
+    pub batch_seconds: Histogram,
+    pub batch_commands: Histogram,
+}
+
+impl Metrics {
+    /// Registers everything. Fails only if two series here had one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let metrics = Self {
+            http_requests: keep(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("redlockd_http_requests_total", "HTTP requests answered, by route, method and status."),
+                    &["route", "method", "status"],
+                ),
+            )?,
+            http_seconds: keep(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "redlockd_http_request_duration_seconds",
+                        "Time from the head of a request to the head of its answer, by route and method.",
+                    )
+                    .buckets(SECONDS.to_vec()),
+                    &["route", "method"],
+                ),
+            )?,
+            http_in_flight: keep(&registry, IntGauge::new("redlockd_http_requests_in_flight", "HTTP requests that are being worked on."))?,
+            operations: keep(
+                &registry,
+                IntCounterVec::new(Opts::new("redlockd_operations_total", "Operations on locks, by kind and outcome."), &["operation", "outcome"]),
+            )?,
+            rounds: keep(&registry, IntCounter::new("redlockd_acquire_rounds_total", "Rounds of votes on acquires."))?,
+            second_rounds: keep(
+                &registry,
+                IntCounter::new(
+                    "redlockd_acquire_second_rounds_total",
+                    "Rounds after the first of an acquire: ballots that came too low or were split.",
+                ),
+            )?,
+            undo_waiting: keep(&registry, IntGauge::new("redlockd_undo_waiting", "Cancels and releases that wait for a node to be reached."))?,
+            undo_dropped: keep(
+                &registry,
+                IntCounter::new(
+                    "redlockd_undo_dropped_total",
+                    "Cancels and releases given up because the queue was full; the leases end with their ttl.",
+                ),
+            )?,
+            node_votes: keep(
+                &registry,
+                IntCounterVec::new(Opts::new("redlockd_node_votes_total", "Answers of a node to commands, by kind."), &["node", "vote"]),
+            )?,
+            node_faults: keep(
+                &registry,
+                IntCounterVec::new(Opts::new("redlockd_node_faults_total", "Calls to a node that were not answered."), &["node"]),
+            )?,
+            node_up: keep(
+                &registry,
+                IntGaugeVec::new(Opts::new("redlockd_node_up", "Whether the node is reachable and fit to be used, quarantined or not."), &["node"]),
+            )?,
+            node_quarantined: keep(
+                &registry,
+                IntGaugeVec::new(Opts::new("redlockd_node_quarantined", "Whether the node may have forgotten and does not vote yet."), &["node"]),
+            )?,
+            node_round_trip: keep(
+                &registry,
+                prometheus::GaugeVec::new(Opts::new("redlockd_node_latency_seconds", "Round trip of the last probe of the node."), &["node"]),
+            )?,
+            node_clock_offset: keep(
+                &registry,
+                prometheus::GaugeVec::new(
+                    Opts::new("redlockd_node_clock_offset_seconds", "How far the node's clock is ahead of the median of all nodes."),
+                    &["node"],
+                ),
+            )?,
+            batch_seconds: keep(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("redlockd_node_batch_duration_seconds", "Time from sending a batch to a node to its answer.")
+                        .buckets(SECONDS.to_vec()),
+                    &["node"],
+                ),
+            )?,
+            batch_commands: keep(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("redlockd_node_batch_commands", "Commands in a batch.").buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
+                    &["node"],
+                ),
+            )?,
+            registry,
+        };
+        let build = IntGaugeVec::new(Opts::new("redlockd_build_info", "Constant 1; the version is in the label."), &["version"]);
+        keep(&metrics.registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// The series of the node `name`.
+    pub fn node(&self, name: &str) -> NodeMetrics {
+        NodeMetrics {
+            votes: VOTES.iter().map(|vote| (*vote, self.node_votes.with_label_values(&[name, vote]))).collect(),
+            faults: self.node_faults.with_label_values(&[name]),
+            up: self.node_up.with_label_values(&[name]),
+            quarantined: self.node_quarantined.with_label_values(&[name]),
+            round_trip: self.node_round_trip.with_label_values(&[name]),
+            clock_offset: self.node_clock_offset.with_label_values(&[name]),
+            batch_seconds: self.batch_seconds.with_label_values(&[name]),
+            batch_commands: self.batch_commands.with_label_values(&[name]),
+        }
+    }
+
+    /// All series in Prometheus' text format.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl NodeMetrics {
+    /// Counts one answer. A label that is not in [`VOTES`] would be lost, so a test compares them.
+    pub fn vote(&self, label: &str) {
+        if let Some((_, counter)) = self.votes.iter().find(|(vote, _)| *vote == label) {
+            counter.inc();
+        }
+    }
+
+    /// Publishes what a probe has found.
+    pub fn show(&self, status: &NodeStatus, clock_offset_us: Option<i64>) {
+        self.up.set(matches!(status.state, NodeState::Up | NodeState::Quarantined { .. }).into());
+        self.quarantined.set(matches!(status.state, NodeState::Quarantined { .. }).into());
+        self.round_trip.set(status.round_trip.map_or(0.0, |time| time.as_secs_f64()));
+        self.clock_offset.set(clock_offset_us.unwrap_or(0) as f64 / 1e6);
+    }
+}
+
+fn keep<C: Collector + Clone + 'static>(registry: &Registry, series: Result<C, prometheus::Error>) -> Result<C, prometheus::Error> {
+    let series = series?;
+    registry.register(Box::new(series.clone()))?;
+    Ok(series)
+}

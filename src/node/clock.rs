@@ -1,0 +1,94 @@
+//! The time of the cluster: the median of the nodes' clocks, as their replies show them.
+//!
+//! Gateways need no NTP: their own clock serves only until the first reply, and for the microseconds since the last one.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::lease::Quorum;
+
+/// The offsets of all nodes' clocks from this gateway's monotonic clock.
+#[derive(Debug)]
+pub struct ClusterClock {
+    quorum: Quorum,
+    started: Instant,
+    /// The system clock when the gateway started. Later steps of it don't matter.
+    started_us: i64,
+    offsets: Vec<AtomicI64>,
+}
+
+/// No sample yet. No offset can be this: the clock would be 292 000 years off.
+const UNKNOWN: i64 = i64::MIN;
+
+impl ClusterClock {
+    pub fn new(quorum: Quorum) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let offsets = (0..quorum.nodes()).map(|_| AtomicI64::new(UNKNOWN)).collect();
+        Self { quorum, started: Instant::now(), started_us: since_1970.as_micros() as i64, offsets }
+    }
+
+    /// Learns from a reply that was asked for at `sent`, has just arrived, and says `node_us`.
+    ///
+    /// The node read its clock somewhere in between, so half the round trip bounds the error.
+    pub fn sample(&self, node: usize, node_us: u64, sent: Instant) {
+        let half = sent.elapsed().as_micros() as i64 / 2;
+        self.offsets[node].store(node_us as i64 + half - self.local_us(), Ordering::Relaxed);
+    }
+
+    /// Microseconds since 1970, by the median of the nodes.
+    pub fn estimate_us(&self) -> u64 {
+        (self.local_us() + self.median().unwrap_or(0)).max(0) as u64
+    }
+
+    /// Whether enough nodes were heard for the median to mean something.
+    pub fn is_settled(&self) -> bool {
+        self.quorum.required() <= self.known().count()
+    }
+
+    /// How far a node's clock is ahead of the median, in microseconds.
+    pub fn offset_us(&self, node: usize) -> Option<i64> {
+        let own = self.offsets[node].load(Ordering::Relaxed);
+        Some(own - self.median()?).filter(|_| own != UNKNOWN)
+    }
+
+    fn local_us(&self) -> i64 {
+        self.started_us + self.started.elapsed().as_micros() as i64
+    }
+
+    fn known(&self) -> impl Iterator<Item = i64> {
+        self.offsets.iter().map(|offset| offset.load(Ordering::Relaxed)).filter(|offset| *offset != UNKNOWN)
+    }
+
+    /// The lower of the two in the middle where their number is even.
+    fn median(&self) -> Option<i64> {
+        let mut sorted = [0; Quorum::MAX_NODES];
+        let mut known = 0;
+        for offset in self.known() {
+            sorted[known] = offset;
+            known += 1;
+        }
+        let sorted = &mut sorted[..known];
+        sorted.sort_unstable();
+        sorted.get(known.saturating_sub(1) / 2).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_median_ignores_a_minority_of_wrong_clocks() {
+        let clock = ClusterClock::new(Quorum::of(3));
+        let now = clock.estimate_us();
+        assert!(!clock.is_settled());
+        for (node, skew) in [(0, 0), (1, 3_600_000_000), (2, 40)] {
+            clock.sample(node, now + skew, Instant::now());
+        }
+        assert!(clock.is_settled());
+        assert_eq!(clock.estimate_us(), now + 40);
+        assert_eq!(clock.offset_us(1), Some(3_599_999_960));
+    }
+}

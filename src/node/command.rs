@@ -1,0 +1,74 @@
+//! What a node can be asked, and what it answers.
+
+use std::time::Duration;
+
+use crate::lease::{AcquireVote, Answer, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, LockKey, OwnerLabel, ReleaseVote};
+
+/// One atomic step on one lock. Many travel in one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Write the lock and its fence, if nobody else holds it and the ballot is high enough.
+    Acquire {
+        key: LockKey,
+        lease: LeaseId,
+        attempt: AttemptId,
+        ballot: Ballot,
+        /// A record of this lease up to this ballot may be raised although another attempt wrote it.
+        over: Option<Ballot>,
+        ttl: Duration,
+        owner: Option<OwnerLabel>,
+    },
+    /// Let a live record of this lease last at least `ttl` from now. Never shortens, never creates.
+    Extend { key: LockKey, lease: LeaseId, ttl: Duration },
+    /// Free every record of the lease up to this ballot and raise the fence to it.
+    Release { key: LockKey, lease: LeaseId, up_to: Ballot },
+    /// Undo one attempt: free what it wrote unless that became firm, and raise the fence so that nothing
+    /// of it that is still under way can be accepted.
+    Cancel { key: LockKey, lease: LeaseId, attempt: AttemptId, up_to: Ballot },
+    /// Read the lock.
+    Inspect { key: LockKey },
+    /// Read a page of the names of held locks that begin with `prefix`.
+    Scan { prefix: String, cursor: String, limit: usize },
+}
+
+impl Command {
+    /// Whether it makes room for others, and so goes ahead of what only wants in.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Self::Extend { .. } | Self::Release { .. } | Self::Cancel { .. })
+    }
+
+    /// Whether the answer counts towards a majority, which a node that may have forgotten must not give.
+    pub fn is_voting(&self) -> bool {
+        !matches!(self, Self::Release { .. } | Self::Cancel { .. })
+    }
+}
+
+/// The answer to one [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Acquire(AcquireVote),
+    Extend(ExtendVote),
+    Release(ReleaseVote),
+    /// Whether there was anything to free. The tombstone is set in any case.
+    Cancel {
+        freed: bool,
+    },
+    Inspect(InspectVote),
+    Page(Page),
+}
+
+/// Names of held locks, in no particular order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub keys: Vec<LockKey>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<String>,
+}
+
+/// The answers to a batch, in the order of its commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchReply {
+    /// The node's clock while it worked, in microseconds since 1970.
+    pub now_us: u64,
+    pub answers: Vec<Answer<Reply>>,
+}

@@ -1,0 +1,245 @@
+//! The embedded node: `state.rs` in memory, every batch on disk before it is answered.
+//!
+//! One thread owns the state and the database. It takes all batches that wait, applies them one after the
+//! other, commits once, and only then answers: after `kill -9` nothing acknowledged is lost.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::state::{Change, Hello};
+use super::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, LockRecord, Marker, Node, Probe, State, Survey};
+use crate::lease::{Ballot, LockKey};
+
+/// Lock records by name, with the millisecond of their expiry.
+const LOCKS: TableDefinition<&str, (u64, &str)> = TableDefinition::new("locks");
+/// Fences by lock name, with the millisecond of their expiry.
+const FENCES: TableDefinition<&str, (u64, u64)> = TableDefinition::new("fences");
+/// The marker and the high-water mark.
+const NODE: TableDefinition<&str, &str> = TableDefinition::new("node");
+
+/// How many batches may wait for the disk; beyond that a caller is turned away.
+const MAX_WAITING: usize = 256;
+/// The name of the only node of an embedded cluster.
+pub const NAME: &str = "embedded";
+
+/// Why the embedded node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    #[error("cannot create {path}: {source}", path = path.display())]
+    Directory { path: PathBuf, source: std::io::Error },
+    #[error("{path} is in use by another redlockd; give this one its own data_dir, or run both on Redis nodes", path = .0.display())]
+    InUse(PathBuf),
+    #[error("cannot use {path}: {source}", path = path.display())]
+    Database { path: PathBuf, source: redb::Error },
+}
+
+/// The one node of a gateway that was given no others.
+pub struct EmbeddedNode {
+    jobs: mpsc::Sender<Job>,
+    clock: Arc<ClusterClock>,
+}
+
+enum Job {
+    Apply(Vec<Arc<Command>>, oneshot::Sender<Result<BatchReply, Fault>>),
+    Probe(u64, oneshot::Sender<Result<Probe, Fault>>),
+}
+
+impl EmbeddedNode {
+    /// Opens or creates the node in `data_dir`. A data directory that is new never granted anything.
+    pub fn open(data_dir: &Path, agreement: Agreement, run_id: String, clock: Arc<ClusterClock>) -> Result<Self, EmbeddedError> {
+        std::fs::create_dir_all(data_dir).map_err(|source| EmbeddedError::Directory { path: data_dir.to_owned(), source })?;
+        let path = data_dir.join("node.redb");
+        let broken = |source| EmbeddedError::Database { path: path.clone(), source };
+        let database = Database::create(&path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => EmbeddedError::InUse(path.clone()),
+            other => broken(other.into()),
+        })?;
+        let mut state = load(&database).map_err(broken)?;
+        state.adopt(agreement, now_us());
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
+        let disk = Disk { database, state, agreement, run_id, epoch: None };
+        std::thread::Builder::new()
+            .name("embedded-node".into())
+            .spawn(move || disk.serve(waiting))
+            .map_err(|source| EmbeddedError::Directory { path: path.clone(), source })?;
+        Ok(Self { jobs, clock })
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Job) -> Result<T, Fault> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(job(answer)).map_err(|_| Fault::NotSent("the disk does not keep up".into()))?;
+        answered.await.unwrap_or_else(|_| Err(Fault::Lost("the embedded node has stopped".into())))
+    }
+}
+
+impl Node for EmbeddedNode {
+    fn survey(&self) -> BoxFuture<'_, Result<Survey, Fault>> {
+        self.clock.sample(0, now_us(), Instant::now());
+        Box::pin(async { Ok(Survey { has_marker: false }) })
+    }
+
+    fn probe(&self, _: bool) -> BoxFuture<'_, Result<Probe, Fault>> {
+        Box::pin(async {
+            self.clock.sample(0, now_us(), Instant::now());
+            self.ask(|answer| Job::Probe(self.clock.estimate_us(), answer)).await
+        })
+    }
+
+    fn apply<'a>(&'a self, batch: &'a [Arc<Command>], deadline: Instant) -> BoxFuture<'a, Result<BatchReply, Fault>> {
+        Box::pin(async move {
+            let answer = self.ask(|answer| Job::Apply(batch.to_vec(), answer));
+            timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(Fault::Lost("the disk did not answer in time".into())))
+        })
+    }
+}
+
+/// What the thread owns.
+struct Disk {
+    database: Database,
+    state: State,
+    agreement: Agreement,
+    run_id: String,
+    epoch: Option<Epoch>,
+}
+
+impl Disk {
+    fn serve(mut self, mut waiting: mpsc::Receiver<Job>) {
+        let mut group = Vec::new();
+        while let Some(first) = waiting.blocking_recv() {
+            group.push(first);
+            while let Ok(next) = waiting.try_recv() {
+                group.push(next);
+            }
+            self.serve_group(std::mem::take(&mut group));
+        }
+    }
+
+    fn serve_group(&mut self, group: Vec<Job>) {
+        let begun = Instant::now();
+        let mut applied = Vec::new();
+        let mut probed = Vec::new();
+        for job in group {
+            match job {
+                Job::Apply(commands, answer) => applied.push((self.apply(&commands), answer)),
+                Job::Probe(reference_us, answer) => probed.push((self.shake_hands(reference_us), answer)),
+            }
+        }
+        let committed = self.commit();
+        for (result, answer) in applied {
+            // Nobody may be there any more; then the deadline has passed and the answer is void.
+            let _ = answer.send(committed.clone().and(result));
+        }
+        for (result, answer) in probed {
+            let result = committed.clone().and(result);
+            let _ = answer.send(result.map(|probe| Probe { round_trip: begun.elapsed(), ..probe }));
+        }
+    }
+
+    fn apply(&mut self, commands: &[Arc<Command>]) -> Result<BatchReply, Fault> {
+        let epoch = self.epoch.clone().ok_or_else(|| Fault::NotSent("the embedded node has not started yet".into()))?;
+        let now_us = now_us();
+        let answers = self.state.apply(now_us, &epoch, self.agreement, commands.iter().map(|command| &**command));
+        Ok(BatchReply { now_us, answers })
+    }
+
+    fn shake_hands(&mut self, reference_us: u64) -> Result<Probe, Fault> {
+        let now_us = now_us();
+        let fresh = self.state.marker().is_none();
+        let hello = Hello { agreement: self.agreement, node: NAME.into(), run_id: self.run_id.clone(), reference_us, durable: Some(true), fresh };
+        // The agreement was adopted on start and nobody else writes here, so only the clock can be refused.
+        let marker =
+            self.state.handshake(now_us, &hello).map_err(|refusal| Fault::Refused(format!("the embedded node refuses itself: {refusal:?}")))?;
+        self.epoch = Some(Epoch::from(&marker));
+        let quarantine_left = std::time::Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
+        let warnings = vec!["one embedded node survives a restart, but not the loss of this machine; three or five Redis nodes do".to_owned()];
+        let version = concat!("redlockd ", env!("CARGO_PKG_VERSION")).to_owned();
+        Ok(Probe { quarantine_left, round_trip: std::time::Duration::ZERO, version, warnings })
+    }
+
+    /// Writes down what changed. If the disk fails, memory goes back to what is on it.
+    fn commit(&mut self) -> Result<(), Fault> {
+        let changes = self.state.take_changes();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        write(&self.database, &self.state, &changes).or_else(|error| {
+            tracing::error!(%error, "cannot write to the data directory");
+            match load(&self.database) {
+                Ok(state) => self.state = state,
+                // Nothing certain is known any more, so nothing may vote.
+                Err(_) => self.epoch = None,
+            }
+            Err(Fault::Lost(format!("the disk failed: {error}")))
+        })
+    }
+}
+
+fn write<'a>(database: &Database, state: &State, changes: impl IntoIterator<Item = &'a Change>) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut locks = transaction.open_table(LOCKS)?;
+        let mut fences = transaction.open_table(FENCES)?;
+        let mut node = transaction.open_table(NODE)?;
+        for change in changes {
+            match change {
+                Change::Marker => {
+                    let marker = state.marker().map(Marker::to_string).unwrap_or_default();
+                    node.insert("marker", &*marker)?;
+                }
+                Change::HighWater => {
+                    node.insert("high_water_us", &*state.high_water_us().to_string())?;
+                }
+                Change::Lock(key) => match state.lock(key) {
+                    Some((record, expires_ms)) => drop(locks.insert(key.as_str(), (expires_ms, &*record.to_string()))?),
+                    None => drop(locks.remove(key.as_str())?),
+                },
+                Change::Fence(key) => match state.fence(key) {
+                    Some((ballot, expires_ms)) => drop(fences.insert(key.as_str(), (expires_ms, ballot.micros()))?),
+                    None => drop(fences.remove(key.as_str())?),
+                },
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn load(database: &Database) -> Result<State, redb::Error> {
+    // Creates the tables of a new database.
+    let transaction = database.begin_write()?;
+    transaction.open_table(LOCKS)?;
+    transaction.open_table(FENCES)?;
+    transaction.open_table(NODE)?;
+    transaction.commit()?;
+
+    let mut state = State::default();
+    let transaction = database.begin_read()?;
+    let node = transaction.open_table(NODE)?;
+    let marker = node.get("marker")?.and_then(|text| text.value().parse().ok());
+    let high_water_us = node.get("high_water_us")?.and_then(|text| text.value().parse().ok()).unwrap_or(0);
+    state.restore(marker, high_water_us);
+    for entry in transaction.open_table(LOCKS)?.iter()? {
+        let (name, lock) = entry?;
+        let (expires_ms, record) = lock.value();
+        if let (Ok(key), Some(record)) = (LockKey::new(name.value()), LockRecord::parse(record)) {
+            state.restore_lock(key, record, expires_ms);
+        }
+    }
+    for entry in transaction.open_table(FENCES)?.iter()? {
+        let (name, fence) = entry?;
+        let (expires_ms, ballot) = fence.value();
+        if let Ok(key) = LockKey::new(name.value()) {
+            state.restore_fence(key, Ballot::from_micros(ballot), expires_ms);
+        }
+    }
+    Ok(state)
+}
+
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}

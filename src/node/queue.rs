@@ -1,0 +1,231 @@
+//! The queue in front of a node: gathers the commands of concurrent requests into batches, and bounds them.
+//!
+//! An idle node gets a batch of one at once, so nobody waits for a batch to fill; under load batches grow by
+//! themselves. There is no semaphore over several nodes: holding one node's permit while waiting for another's
+//! is hold-and-wait.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{ClusterClock, Command, Fault, Health, Node, NodeName, Reply};
+use crate::lease::{Abstention, Answer, Vote};
+use crate::metrics::NodeMetrics;
+
+/// Who waits for answers. Called on the queue's own task: it must not block.
+pub trait Receiver: Send + Sync + 'static {
+    /// Whether the answer still matters. What has not been sent by then need not be.
+    fn is_waiting(&self, tag: u8) -> bool;
+
+    /// Takes a node's answer to the command sent with `tag`.
+    fn receive(&self, node: usize, tag: u8, answer: Answer<Reply>);
+}
+
+/// One command on its way to one node.
+pub struct Call {
+    pub command: Arc<Command>,
+    pub receiver: Arc<dyn Receiver>,
+    /// Given back with the answer: which of its questions the receiver is answered.
+    pub tag: u8,
+    pub deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct QueueSettings {
+    /// How many batches may be in flight to the node at once.
+    pub in_flight: u32,
+}
+
+/// How many commands travel in one batch: at 10 us each the node is busy for under a millisecond.
+const MAX_BATCH: usize = 64;
+/// How many commands may wait: at 50 000 a second, more than this can't be sent before its deadline.
+const MAX_WAITING: usize = 8192;
+/// How often a node is probed.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The queue, and the tasks that empty it. They end when the queue is dropped by everybody else.
+pub struct NodeQueue {
+    index: usize,
+    name: NodeName,
+    node: Arc<dyn Node>,
+    waiting: Mutex<Waiting>,
+    /// Wakes a task that sends.
+    work: Notify,
+    health: Health,
+    clock: Arc<ClusterClock>,
+    metrics: NodeMetrics,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// What makes room for others goes first.
+    urgent: VecDeque<Call>,
+    normal: VecDeque<Call>,
+}
+
+impl NodeQueue {
+    /// Puts a queue in front of `node`, the `index`th of the configuration, and starts its tasks.
+    pub fn start(
+        index: usize,
+        name: NodeName,
+        node: Arc<dyn Node>,
+        settings: QueueSettings,
+        clock: Arc<ClusterClock>,
+        metrics: NodeMetrics,
+    ) -> Arc<Self> {
+        let queue = Arc::new(Self { index, name, node, waiting: Mutex::default(), work: Notify::new(), health: Health::default(), clock, metrics });
+        for _ in 0..settings.in_flight {
+            tokio::spawn(Arc::clone(&queue).send_batches());
+        }
+        queue
+    }
+
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    pub fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    pub fn node(&self) -> &dyn Node {
+        &*self.node
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Takes a call, or says at once why not; the receiver then hears nothing more of it.
+    pub fn submit(&self, call: Call) -> Result<(), Abstention> {
+        if !self.health.is_reachable() {
+            return Err(Abstention::Unreachable);
+        }
+        let mut waiting = self.waiting();
+        let queue = if call.command.is_urgent() { &mut waiting.urgent } else { &mut waiting.normal };
+        if MAX_WAITING <= queue.len() {
+            return Err(Abstention::Overloaded);
+        }
+        queue.push_back(call);
+        drop(waiting);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Probes the node once and keeps what was learned.
+    pub async fn probe(&self, fresh: bool) {
+        match self.node.probe(fresh).await {
+            Ok(probe) => {
+                let left = probe.quarantine_left;
+                if self.health.probe_succeeded(probe) && left.is_zero() {
+                    info!(node = %self.name, "node is up and votes");
+                } else if !left.is_zero() && self.metrics.quarantined.get() == 0 {
+                    warn!(node = %self.name, left_s = left.as_secs(), "node may have forgotten locks: it is quarantined until every lease that it may have known is over");
+                }
+            }
+            Err(fault) => {
+                if self.health.probe_failed(&fault) {
+                    warn!(node = %self.name, reason = %fault, "node is not used");
+                }
+            }
+        }
+        self.metrics.show(&self.health.status(), self.clock.offset_us(self.index));
+    }
+
+    async fn send_batches(self: Arc<Self>) {
+        loop {
+            let batch = self.next_batch().await;
+            self.send(batch).await;
+        }
+    }
+
+    async fn next_batch(&self) -> Vec<Call> {
+        loop {
+            let work = self.work.notified();
+            let batch = self.take_batch();
+            if !batch.is_empty() {
+                return batch;
+            }
+            work.await;
+        }
+    }
+
+    /// Takes what is worth sending; answers what is too late, drops what nobody waits for.
+    fn take_batch(&self) -> Vec<Call> {
+        let mut batch = Vec::new();
+        let mut late = Vec::new();
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        while batch.len() < MAX_BATCH {
+            let Some(call) = waiting.urgent.pop_front().or_else(|| waiting.normal.pop_front()) else { break };
+            if call.deadline <= now || !call.receiver.is_waiting(call.tag) {
+                late.push(call);
+            } else {
+                batch.push(call);
+            }
+        }
+        let more = !waiting.urgent.is_empty() || !waiting.normal.is_empty();
+        drop(waiting);
+        if more {
+            self.work.notify_one();
+        }
+        for call in late {
+            self.answer(call, Err(Abstention::Unreachable));
+        }
+        batch
+    }
+
+    async fn send(&self, batch: Vec<Call>) {
+        let commands: Vec<_> = batch.iter().map(|call| Arc::clone(&call.command)).collect();
+        let Some(deadline) = batch.iter().map(|call| call.deadline).max() else { return };
+        let sent = Instant::now();
+        let outcome = self.node.apply(&commands, deadline).await;
+        self.metrics.batch_seconds.observe(sent.elapsed().as_secs_f64());
+        self.metrics.batch_commands.observe(commands.len() as f64);
+        match outcome {
+            Ok(reply) => {
+                self.clock.sample(self.index, reply.now_us, sent);
+                self.health.call_succeeded();
+                for (call, answer) in batch.into_iter().zip(reply.answers) {
+                    self.answer(call, answer);
+                }
+            }
+            Err(fault) => {
+                self.metrics.faults.inc();
+                if self.health.call_failed(&fault) {
+                    warn!(node = %self.name, reason = %fault, "node failed three times in a row and is skipped until a probe sees it");
+                }
+                let abstention = if matches!(fault, Fault::Lost(_)) { Abstention::Silent } else { Abstention::Unreachable };
+                for call in batch {
+                    self.answer(call, Err(abstention.clone()));
+                }
+            }
+        }
+    }
+
+    fn answer(&self, call: Call, answer: Answer<Reply>) {
+        self.metrics.vote(answer.label());
+        call.receiver.receive(self.index, call.tag, answer);
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no code panics while it holds this")
+    }
+}
+
+impl Vote for Reply {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Acquire(vote) => vote.label(),
+            Self::Extend(vote) => vote.label(),
+            Self::Release(vote) => vote.label(),
+            Self::Inspect(vote) => vote.label(),
+            Self::Cancel { .. } => "cancelled",
+            Self::Page(_) => "page",
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A connection that has shaken hands, and the pool manager that makes no other kind.
+//!
+//! A connection can't outlive the process that it talks to, so a handshaken connection means this incarnation of the node.
+
+use std::sync::Arc;
+
+use bb8_redis::RedisConnectionManager;
+use redis::aio::MultiplexedConnection;
+use tokio::time::Instant;
+
+use super::handshake::{self, Certified};
+use super::{NodeAddress, batch};
+use crate::node::{Agreement, ClusterClock, Fault};
+
+/// Everything that a handshake needs to know beside the server's own answers.
+#[derive(Clone)]
+pub struct Greeter {
+    pub index: usize,
+    pub address: NodeAddress,
+    pub agreement: Agreement,
+    pub clock: Arc<ClusterClock>,
+}
+
+/// A connection whose server was certified under `certified.epoch`.
+pub struct NodeConnection {
+    pub redis: MultiplexedConnection,
+    pub certified: Certified,
+    /// Set before a call and taken back after a clean answer, so that a call that is dropped half-way leaves it set.
+    pub broken: bool,
+}
+
+impl NodeConnection {
+    /// Shakes hands again on this connection.
+    pub async fn greet(&mut self, greeter: &Greeter, fresh: bool) -> Result<(), Fault> {
+        self.certified = handshake::certify(&mut self.redis, greeter, fresh).await?;
+        Ok(())
+    }
+}
+
+/// bb8-redis's manager with what it lacks: the handshake on connect, and connections that know that they are broken.
+pub struct Manager {
+    redis: RedisConnectionManager,
+    greeter: Greeter,
+}
+
+impl Manager {
+    pub fn new(greeter: Greeter) -> Result<Self, Fault> {
+        let refused = |error: redis::RedisError| Fault::Refused(error.category().to_owned());
+        Ok(Self { redis: RedisConnectionManager::new(greeter.address.connection_info()).map_err(refused)?, greeter })
+    }
+
+    pub fn greeter(&self) -> &Greeter {
+        &self.greeter
+    }
+
+    /// Connects and reads the node's clock, without a handshake.
+    pub async fn dial(&self) -> Result<MultiplexedConnection, Fault> {
+        let mut redis = bb8::ManageConnection::connect(&self.redis).await.map_err(|error| connect_fault(&error))?;
+        let sent = Instant::now();
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.map_err(|error| connect_fault(&error))?;
+        self.greeter.clock.sample(self.greeter.index, seconds * 1_000_000 + micros, sent);
+        Ok(redis)
+    }
+
+    /// Makes a handshaken connection. The voting script is loaded only after the handshake: its absence is a second barrier.
+    pub async fn greet(&self, fresh: bool) -> Result<NodeConnection, Fault> {
+        let mut redis = self.dial().await?;
+        let certified = handshake::certify(&mut redis, &self.greeter, fresh).await?;
+        let loaded: Result<String, _> = redis::cmd("SCRIPT").arg("LOAD").arg(batch::SCRIPT).query_async(&mut redis).await;
+        match loaded {
+            Ok(sha) if sha == super::script_sha() => Ok(NodeConnection { redis, certified, broken: false }),
+            Ok(_) => Err(Fault::Refused("the server loaded another script than it was sent".into())),
+            Err(error) => Err(connect_fault(&error)),
+        }
+    }
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = NodeConnection;
+    type Error = Fault;
+
+    async fn connect(&self) -> Result<NodeConnection, Fault> {
+        self.greet(false).await
+    }
+
+    /// Never asked: a test on checkout would cost a round trip a call, and the probe already runs.
+    async fn is_valid(&self, _: &mut NodeConnection) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut NodeConnection) -> bool {
+        connection.broken
+    }
+}
+
+/// Names what kept us from using a server, without its address or anything that we sent.
+pub fn connect_fault(error: &redis::RedisError) -> Fault {
+    let code = error.code().unwrap_or_default();
+    match code {
+        "NOAUTH" | "WRONGPASS" => Fault::Refused("the node refuses the user or the password; check the credentials in its address".into()),
+        "NOPERM" => Fault::Refused(format!("the node's user may not run what the gateway needs: {}", error.detail().unwrap_or("no detail"))),
+        _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
+            Fault::Refused("the node refuses the user or the password; check the credentials in its address".into())
+        }
+        _ if error.is_connection_refusal() => Fault::NotSent("connection refused".into()),
+        _ if error.is_timeout() => Fault::NotSent("no answer in time".into()),
+        _ if error.is_io_error() => Fault::NotSent(format!("cannot talk to the node: {error}")),
+        _ => Fault::NotSent(format!("the node answered {} {}", error.category(), error.detail().unwrap_or_default()).trim_end().to_owned()),
+    }
+}

@@ -1,0 +1,134 @@
+//! A node on a Redis or Valkey server: bb8 pool, handshake on every connection, one script call per batch.
+
+mod address;
+mod batch;
+mod connection;
+mod handshake;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bb8::Pool;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+
+pub use address::{NodeAddress, NodeAddressError};
+pub use connection::Greeter;
+use connection::{Manager, NodeConnection};
+
+use super::{BatchReply, BoxFuture, Command, Fault, Node, Probe, Survey};
+use crate::lease::Abstention;
+
+/// How long a connection, with its handshake, may take. Longer than a call, because it is half a dozen of them.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A Redis node as the gateway was told to use it.
+pub struct RedisSettings {
+    pub greeter: Greeter,
+    /// What stands before a lock's name in its Redis key.
+    pub lock_prefix: String,
+    /// How many connections, and so how many batches in flight.
+    pub pool_size: u32,
+}
+
+/// One Redis or Valkey server.
+pub struct RedisNode {
+    pool: Pool<Manager>,
+    /// Probes have a connection of their own, so that load and a full pool don't look like a dead node.
+    prober: Manager,
+    probe_connection: Mutex<Option<NodeConnection>>,
+    lock_prefix: String,
+}
+
+impl RedisNode {
+    /// Connects to nothing yet. Must be called within a tokio runtime.
+    pub fn new(settings: RedisSettings) -> Result<Self, Fault> {
+        let pool = Pool::builder()
+            .max_size(settings.pool_size)
+            .min_idle(None)
+            .test_on_check_out(false)
+            .retry_connection(false)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .build_unchecked(Manager::new(settings.greeter.clone())?);
+        Ok(Self { pool, prober: Manager::new(settings.greeter)?, probe_connection: Mutex::new(None), lock_prefix: settings.lock_prefix })
+    }
+
+    async fn call(&self, commands: &[Arc<Command>], deadline: Instant) -> Result<BatchReply, Fault> {
+        let late = |_| Fault::NotSent("no connection in time".into());
+        let mut connection = timeout_at(deadline, self.pool.get()).await.map_err(late)?.map_err(|error| match error {
+            bb8::RunError::User(fault) => fault,
+            bb8::RunError::TimedOut => Fault::NotSent("no connection in time".into()),
+        })?;
+        let call = batch::encode(script_sha(), &connection.certified.epoch, &self.prober.greeter().agreement, &self.lock_prefix, commands);
+        connection.broken = true;
+        let value = match timeout_at(deadline, connection.redis.send_packed_command(&call)).await {
+            Err(_) => return Err(Fault::Lost("no answer in time".into())),
+            // The script is gone, and so is what the node knew: the next connection shakes hands.
+            Ok(Err(error)) if error.code() == Some("NOSCRIPT") => return Err(Fault::NotSent("the node lost its scripts".into())),
+            Ok(Err(error)) => return Err(call_fault(&error)),
+            Ok(Ok(value)) => value,
+        };
+        let reply = batch::decode(value, &self.lock_prefix, commands).map_err(|_| Fault::Lost("the node's answer is not one of ours".into()))?;
+        connection.broken = reply.answers.iter().any(|answer| matches!(answer, Err(Abstention::Epoch | Abstention::ClockBack)));
+        Ok(reply)
+    }
+
+    async fn probe_once(&self, fresh: bool) -> Result<Probe, Fault> {
+        let mut kept = self.probe_connection.lock().await;
+        // Taken out while it is in use: a probe that is dropped half-way leaves no connection behind.
+        let connection = match kept.take() {
+            Some(mut connection) => connection.greet(self.prober.greeter(), fresh).await.map(|()| connection),
+            None => self.prober.greet(fresh).await,
+        }?;
+        let certified = connection.certified.clone();
+        *kept = Some(connection);
+        Ok(Probe {
+            quarantine_left: certified.quarantine_left,
+            round_trip: certified.round_trip,
+            version: certified.version,
+            warnings: certified.warnings,
+        })
+    }
+
+    async fn survey_once(&self) -> Result<Survey, Fault> {
+        let mut redis: MultiplexedConnection = self.prober.dial().await?;
+        let marker: Option<String> =
+            redis::cmd("GET").arg(batch::MARKER).query_async(&mut redis).await.map_err(|error| connection::connect_fault(&error))?;
+        Ok(Survey { has_marker: marker.is_some() })
+    }
+}
+
+impl Node for RedisNode {
+    fn survey(&self) -> BoxFuture<'_, Result<Survey, Fault>> {
+        Box::pin(within_connect_timeout(self.survey_once()))
+    }
+
+    fn probe(&self, fresh: bool) -> BoxFuture<'_, Result<Probe, Fault>> {
+        Box::pin(within_connect_timeout(self.probe_once(fresh)))
+    }
+
+    fn apply<'a>(&'a self, batch: &'a [Arc<Command>], deadline: Instant) -> BoxFuture<'a, Result<BatchReply, Fault>> {
+        Box::pin(self.call(batch, deadline))
+    }
+}
+
+async fn within_connect_timeout<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    timeout(CONNECT_TIMEOUT, work).await.unwrap_or_else(|_| Err(Fault::NotSent("no answer in time".into())))
+}
+
+fn call_fault(error: &redis::RedisError) -> Fault {
+    match error.code() {
+        // The server refused the whole call before it ran anything.
+        Some("OOM" | "LOADING" | "NOPERM" | "NOAUTH" | "READONLY" | "MISCONF" | "BUSY") => connection::connect_fault(error),
+        _ => Fault::Lost(error.to_string()),
+    }
+}
+
+/// The name under which a server knows the voting script.
+fn script_sha() -> &'static str {
+    static SHA: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(batch::SCRIPT));
+    SHA.get_hash()
+}
