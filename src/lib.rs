@@ -1,3 +1,10 @@
+//! redlockd: distributed locks over HTTP, with fencing tokens, on a quorum of Redis or Valkey nodes.
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
 pub mod lease;
 pub mod metrics;
 pub mod node;
+pub mod redlock;
+pub mod telemetry;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::state::{Change, Hello};
-use super::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, LockRecord, Marker, Node, Probe, State, Survey};
+use super::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, LockRecord, Marker, Node, NodeName, Probe, State, Survey};
 use crate::lease::{Ballot, LockKey};
 
 /// Lock records by name, with the millisecond of their expiry.
@@ -24,8 +24,7 @@ const NODE: TableDefinition<&str, &str> = TableDefinition::new("node");
 
 /// How many batches may wait for the disk; beyond that a caller is turned away.
 const MAX_WAITING: usize = 256;
-/// The name of the only node of an embedded cluster.
-pub const NAME: &str = "embedded";
+const NAME: &str = "embedded";
 
 /// Why the embedded node can't start.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +67,11 @@ impl EmbeddedNode {
             .spawn(move || disk.serve(waiting))
             .map_err(|source| EmbeddedError::Directory { path: path.clone(), source })?;
         Ok(Self { jobs, clock })
+    }
+
+    /// The name of the only node of an embedded cluster.
+    pub fn name() -> NodeName {
+        NodeName::new(NAME).expect("the constant is a valid name")
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Job) -> Result<T, Fault> {

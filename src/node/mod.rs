@@ -28,7 +28,7 @@ pub use embedded::{EmbeddedError, EmbeddedNode};
 pub use health::{Health, NodeState, NodeStatus};
 pub use marker::{Agreement, Epoch, Marker, MarkerError};
 pub use name::{NodeName, NodeNameError};
-pub use queue::{Call, NodeQueue, QueueSettings, Receiver};
+pub use queue::{Call, NodeQueue, PROBE_INTERVAL, QueueSettings, Receiver};
 pub use record::LockRecord;
 pub use state::{Change, HandshakeRefusal, Hello, State};
 

@@ -22,7 +22,7 @@ pub trait Receiver: Send + Sync + 'static {
     fn is_waiting(&self, tag: u8) -> bool;
 
     /// Takes a node's answer to the command sent with `tag`.
-    fn receive(&self, node: usize, tag: u8, answer: Answer<Reply>);
+    fn receive(self: Arc<Self>, node: usize, tag: u8, answer: Answer<Reply>);
 }
 
 /// One command on its way to one node.

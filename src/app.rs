@@ -1,0 +1,146 @@
+//! The composition root: builds the service from its configuration, runs it, drains it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
+use hyper_util::rt::TokioTimer;
+use rand::RngExt;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::http::{AppState, Draining, HttpSettings, RunsOn, router};
+use crate::lease::Quorum;
+use crate::metrics::Metrics;
+use crate::node::redis::{Greeter, RedisNode, RedisSettings};
+use crate::node::{ClusterClock, EmbeddedError, EmbeddedNode, Fault, Node, NodeName};
+use crate::redlock::{Cluster, ClusterSettings, Redlock};
+
+/// The service, ready to run.
+pub struct App {
+    state: AppState,
+    drain_delay: Duration,
+    grace: Duration,
+}
+
+/// Why the service can't start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    #[error("cannot use node {name}: {fault}")]
+    Node { name: NodeName, fault: Fault },
+    #[error("cannot make the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the server failed: {0}")]
+    Server(#[from] std::io::Error),
+}
+
+/// How the service is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Let balancers notice first.
+    Gently,
+    /// Somebody waits at a terminal.
+    Promptly,
+}
+
+/// A client that takes longer to send its head than this holds a connection for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl App {
+    /// Opens or connects the nodes. Returns when each has answered or failed once.
+    pub async fn build(config: &Config) -> Result<Self, AppError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let cluster = cluster(config, Arc::clone(&metrics)).await?;
+        let state = AppState {
+            redlock: Redlock::new(cluster),
+            settings: HttpSettings { ttl_bounds: config.ttl_bounds, default_ttl: config.default_ttl },
+            draining: Draining::default(),
+            metrics,
+            runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
+        };
+        Ok(Self { state, drain_delay: config.drain_delay, grace: config.grace })
+    }
+
+    pub fn router(&self) -> axum::Router {
+        router(self.state.clone())
+    }
+
+    pub fn redlock(&self) -> &Redlock {
+        &self.state.redlock
+    }
+
+    /// Serves until `shutdown`, then drains: no new locks, running requests finish, what is half done is undone.
+    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = Shutdown> + Send + 'static) -> Result<(), AppError> {
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(NoDelayAcceptor::new());
+        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        let draining = self.state.draining.clone();
+        let (drain_delay, grace) = (self.drain_delay, self.grace);
+        tokio::spawn(async move {
+            let delay = match shutdown.await {
+                Shutdown::Gently => drain_delay,
+                Shutdown::Promptly => Duration::ZERO,
+            };
+            info!("shutting down: no new locks; holders may still extend and release");
+            draining.begin();
+            tokio::time::sleep(delay).await;
+            handle.graceful_shutdown(Some(grace));
+        });
+        server.serve(self.router().into_make_service()).await?;
+        if timeout(grace, self.state.redlock.cluster().undone()).await.is_err() {
+            warn!("some nodes could not be told to undo; what they hold ends with its ttl");
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// The cluster of a configuration: Redis nodes, or the embedded one.
+pub async fn cluster(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Cluster>, AppError> {
+    let clock = Arc::new(ClusterClock::new(Quorum::of(config.nodes.len().max(1))));
+    let nodes = if config.nodes.is_empty() { embedded(config, &clock)? } else { redis_nodes(config, &clock)? };
+    let settings = ClusterSettings {
+        window: config.agreement.window,
+        clock_jump_margin: config.clock_jump_margin,
+        node_timeout: config.node_timeout,
+        max_ttl: config.agreement.max_ttl,
+        in_flight: config.node_concurrency,
+        bootstrap: config.bootstrap,
+    };
+    Ok(Cluster::start(nodes, clock, settings, metrics).await)
+}
+
+type NamedNodes = Vec<(NodeName, Arc<dyn Node>)>;
+
+fn embedded(config: &Config, clock: &Arc<ClusterClock>) -> Result<NamedNodes, AppError> {
+    let run_id = format!("{:032x}", rand::rng().random::<u128>());
+    let node = EmbeddedNode::open(&config.data_dir, config.agreement, run_id, Arc::clone(clock))?;
+    info!(data_dir = %config.data_dir.display(), "running on one embedded node: locks survive a restart, but not the loss of this machine");
+    info!("for a quorum, start three or five Redis servers and name each: --node redis://HOST:PORT --node … (add --bootstrap the first time)");
+    Ok(vec![(EmbeddedNode::name(), Arc::new(node))])
+}
+
+fn redis_nodes(config: &Config, clock: &Arc<ClusterClock>) -> Result<NamedNodes, AppError> {
+    let quorum = Quorum::of(config.nodes.len());
+    info!(nodes = quorum.nodes(), required = quorum.required(), "running on a quorum of Redis nodes");
+    if quorum.nodes().is_multiple_of(2) {
+        warn!(nodes = quorum.nodes(), "an even number of nodes survives no more failures than one less; use an odd one");
+    }
+    let node = |(index, address): (usize, &crate::node::redis::NodeAddress)| {
+        let greeter = Greeter { index, address: address.clone(), agreement: config.agreement, clock: Arc::clone(clock) };
+        let settings = RedisSettings { greeter, lock_prefix: config.lock_prefix.clone(), pool_size: config.node_concurrency };
+        let name = address.name().clone();
+        match RedisNode::new(settings) {
+            Ok(node) => Ok((name, Arc::new(node) as Arc<dyn Node>)),
+            Err(fault) => Err(AppError::Node { name, fault }),
+        }
+    };
+    config.nodes.iter().enumerate().map(node).collect()
+}

@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Layered, Settings, unknown_variable};
+
+/// Distributed locks over HTTP, with fencing tokens, on a quorum of Redis or Valkey nodes.
+///
+/// Without a command redlockd serves; without nodes it runs on one embedded, durable node.
+#[derive(Parser)]
+#[command(name = "redlockd", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<CliCommand>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+const AFTER_HELP: &str = "Try it:
+  redlockd &
+  curl -X POST http://127.0.0.1:8080/locks/demo
+
+A quorum:
+  redlockd --node redis://a:6379 --node redis://b:6379 --node redis://c:6379 --bootstrap";
+
+#[derive(Subcommand)]
+enum CliCommand {
+    /// Serve locks over HTTP (the default)
+    Serve(ServeArgs),
+    /// Print the configuration that is in force, without passwords
+    Config(ServeArgs),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask a running gateway whether it is ready; exit code 0 if it is
+    Healthcheck(HealthcheckArgs),
+    /// Measure a gateway, or the nodes themselves
+    Bench(BenchArgs),
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// A TOML file with settings
+    #[arg(long, env = "REDLOCKD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args, Debug)]
+pub struct HealthcheckArgs {
+    /// What to ask
+    #[arg(long, default_value = "http://127.0.0.1:8080/readyz", value_name = "URL")]
+    pub url: String,
+    /// How long to wait for the answer
+    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// The gateway to load
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", conflicts_with = "raw")]
+    pub target: String,
+    /// Measure the quorum engine straight on these nodes, without HTTP: the floor under every gateway
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub raw: Vec<String>,
+    /// Closed loops that acquire and release at the same time
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub connections: u64,
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    /// All loops contend for one lock instead of one each
+    #[arg(long)]
+    pub shared: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the program was told to do.
+pub enum Command {
+    Serve(Config),
+    Config(Layered),
+    Openapi,
+    Healthcheck(HealthcheckArgs),
+    Bench(BenchArgs),
+}
+
+/// Reads the command line, the environment and the file. Help and mistakes of usage end the process here, as clap does.
+pub fn parse() -> Result<Command, ConfigError> {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let sub = matches.subcommand().map(|(_, sub)| sub);
+    match cli.command {
+        None => layered(&cli.serve, &matches).and_then(|layered| Config::check(&layered)).map(Command::Serve),
+        Some(CliCommand::Serve(args)) => layered(&args, sub.unwrap_or(&matches)).and_then(|layered| Config::check(&layered)).map(Command::Serve),
+        Some(CliCommand::Config(args)) => {
+            let layered = layered(&args, sub.unwrap_or(&matches))?;
+            Config::check(&layered)?;
+            Ok(Command::Config(layered))
+        }
+        Some(CliCommand::Openapi) => Ok(Command::Openapi),
+        Some(CliCommand::Healthcheck(args)) => Ok(Command::Healthcheck(args)),
+        Some(CliCommand::Bench(args)) => Ok(Command::Bench(args)),
+    }
+}
+
+fn layered(args: &ServeArgs, matches: &ArgMatches) -> Result<Layered, ConfigError> {
+    let command = Cli::command();
+    let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
+    let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    unknown_variable(names.iter().map(String::as_str), &known)?;
+    Layered::new(&args.settings, matches, args.config.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_has_one_name_everywhere() {
+        let command = Cli::command();
+        let fields = serde_json::to_value(Settings::defaults()).unwrap();
+        for name in fields.as_object().unwrap().keys() {
+            let arg = command.get_arguments().find(|arg| arg.get_id() == name).unwrap_or_else(|| panic!("{name} has no flag"));
+            let flag = if name == "nodes" { "node".to_owned() } else { name.replace('_', "-") };
+            assert_eq!(arg.get_long(), Some(&*flag));
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(&*format!("REDLOCKD_{}", name.to_uppercase())));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! From raw settings to a [`Config`]: each error names the setting, what was given and what is allowed.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use super::{Config, ConfigError, Layered, LogFormat, LogSettings};
+use crate::lease::{LockKey, Quorum, Ttl, TtlBounds};
+use crate::node::Agreement;
+use crate::node::redis::NodeAddress;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+/// The prefix that is ours, under `redlockd:`, where nobody else's records may be.
+const OWN_PREFIX: &str = "redlockd:lock:";
+
+impl Config {
+    /// Checks everything, and stops at the first that is impossible.
+    pub fn check(layered: &Layered) -> Result<Self, ConfigError> {
+        let settings = &layered.settings;
+        let max_ttl = duration(layered, "max_ttl", &settings.max_ttl, TtlBounds::SHORTEST, 24 * HOUR)?;
+        let window = duration(layered, "clock_window", &settings.clock_window, 10 * MS, 10 * SECOND)?;
+        let clock_jump_margin = duration(layered, "clock_jump_margin", &settings.clock_jump_margin, Duration::ZERO, HOUR)?;
+        duration(layered, "max_wait", &settings.max_wait, Duration::ZERO, HOUR)?;
+        let ttl_bounds = TtlBounds::new(max_ttl, clock_jump_margin);
+        if max_ttl < ttl_bounds.min {
+            let needed = humantime::format_duration(ttl_bounds.min);
+            return Err(impossible(layered, "clock_jump_margin", format!("with it a ttl must be at least {needed}, which is more than max_ttl")));
+        }
+        let nodes = nodes(layered)?;
+        Ok(Self {
+            listen: listen(layered)?,
+            bootstrap: settings.bootstrap.unwrap_or_default(),
+            data_dir: settings.data_dir.clone().unwrap_or_default().into(),
+            agreement: Agreement { generation: settings.generation.unwrap_or(1), max_ttl, window },
+            default_ttl: default_ttl(layered, ttl_bounds)?,
+            ttl_bounds,
+            clock_jump_margin,
+            lock_prefix: lock_prefix(layered)?,
+            node_timeout: duration(layered, "node_timeout", &settings.node_timeout, MS, 10 * SECOND)?,
+            node_concurrency: within(layered, "node_concurrency", settings.node_concurrency.unwrap_or(2), 1, 64)?,
+            drain_delay: duration(layered, "drain_delay", &settings.drain_delay, Duration::ZERO, HOUR)?,
+            grace: duration(layered, "grace", &settings.grace, Duration::ZERO, HOUR)?,
+            threads: Some(within(layered, "threads", settings.threads.unwrap_or(0), 0, 1024)?).filter(|threads| *threads != 0),
+            log: LogSettings { level: log_level(layered)?, format: log_format(layered)? },
+            nodes,
+        })
+    }
+}
+
+fn impossible(layered: &Layered, name: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Setting { name, problem: problem.into(), origin: layered.origin(name) }
+}
+
+fn duration(layered: &Layered, name: &'static str, text: &Option<String>, min: Duration, max: Duration) -> Result<Duration, ConfigError> {
+    let text = text.as_deref().unwrap_or_default();
+    let (shortest, longest) = (humantime::format_duration(min), humantime::format_duration(max));
+    let given = humantime::parse_duration(text)
+        .map_err(|_| impossible(layered, name, format!("{text:?} is not a duration; write a number and a unit, such as 500ms, 30s or 5m")))?;
+    if (min..=max).contains(&given) && given.subsec_nanos().is_multiple_of(1_000_000) {
+        Ok(given)
+    } else {
+        Err(impossible(layered, name, format!("{text:?} is not allowed; it must be {shortest} to {longest}, in whole milliseconds")))
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(layered: &Layered, name: &'static str, given: T, min: T, max: T) -> Result<T, ConfigError> {
+    if (&min..=&max).contains(&&given) {
+        Ok(given)
+    } else {
+        Err(impossible(layered, name, format!("{given} is not allowed; it must be {min} to {max}")))
+    }
+}
+
+fn listen(layered: &Layered) -> Result<SocketAddr, ConfigError> {
+    let text = layered.settings.listen.as_deref().unwrap_or_default();
+    let unreadable = || impossible(layered, "listen", format!("{text:?} is not an address; write host:port, such as 127.0.0.1:8080"));
+    text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(unreadable)
+}
+
+fn default_ttl(layered: &Layered, bounds: TtlBounds) -> Result<Ttl, ConfigError> {
+    let given = duration(layered, "default_ttl", &layered.settings.default_ttl, MS, 24 * HOUR)?;
+    Ttl::new(given, bounds).map_err(|error| impossible(layered, "default_ttl", error.to_string()))
+}
+
+fn nodes(layered: &Layered) -> Result<Vec<NodeAddress>, ConfigError> {
+    let mut nodes: Vec<NodeAddress> = Vec::new();
+    for (at, text) in layered.settings.nodes.iter().flatten().enumerate() {
+        // Counted, not quoted: an address may hold a password.
+        let address = NodeAddress::parse(text).map_err(|error| impossible(layered, "nodes", format!("node {}: {error}", at + 1)))?;
+        if let Some(twin) = nodes.iter().find(|node| node.is_same_server(&address)) {
+            let problem = format!("{address} and {twin} are one server, which would vote twice; name {} different servers", at + 1);
+            return Err(impossible(layered, "nodes", problem));
+        }
+        if nodes.iter().any(|node| node.name() == address.name()) {
+            return Err(impossible(layered, "nodes", format!("two nodes are named {}; every node needs its own name", address.name())));
+        }
+        nodes.push(address);
+    }
+    if Quorum::MAX_NODES < nodes.len() {
+        return Err(impossible(layered, "nodes", format!("{} nodes are too many; use 3 or 5, at most {}", nodes.len(), Quorum::MAX_NODES)));
+    }
+    Ok(nodes)
+}
+
+fn lock_prefix(layered: &Layered) -> Result<String, ConfigError> {
+    let prefix = layered.settings.lock_prefix.clone().unwrap_or_default();
+    let printable = prefix.len() <= 128 && !prefix.chars().any(char::is_control);
+    // Under any other beginning of `redlockd:` a lock could be named like one of our own records.
+    let apart = !prefix.starts_with(LockKey::RESERVED) && !LockKey::RESERVED.starts_with(&prefix);
+    if printable && (prefix.is_empty() || prefix == OWN_PREFIX || apart) {
+        return Ok(prefix);
+    }
+    let problem = format!(
+        "{prefix:?} is not allowed; it must be at most 128 bytes without control characters, and {OWN_PREFIX:?} or nothing like {:?}",
+        LockKey::RESERVED
+    );
+    Err(impossible(layered, "lock_prefix", problem))
+}
+
+fn log_level(layered: &Layered) -> Result<tracing::Level, ConfigError> {
+    let text = layered.settings.log_level.as_deref().unwrap_or_default();
+    match text {
+        "error" | "warn" | "info" | "debug" | "trace" => Ok(text.parse().unwrap_or(tracing::Level::INFO)),
+        _ => Err(impossible(layered, "log_level", format!("{text:?} is not a level; use error, warn, info, debug or trace"))),
+    }
+}
+
+fn log_format(layered: &Layered) -> Result<LogFormat, ConfigError> {
+    match layered.settings.log_format.as_deref().unwrap_or_default() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(impossible(layered, "log_format", format!("{other:?} is not a format; use text or json"))),
+    }
+}

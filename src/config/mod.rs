@@ -1,0 +1,62 @@
+//! The configuration: raw settings in layers, checked once, as a whole.
+
+mod check;
+mod layers;
+mod settings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use layers::{Layered, Origin, unknown_variable};
+pub use settings::Settings;
+
+use crate::lease::{Ttl, TtlBounds};
+use crate::node::Agreement;
+use crate::node::redis::NodeAddress;
+
+/// Settings that are possible, one by one and together.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    /// Empty for the embedded node.
+    pub nodes: Vec<NodeAddress>,
+    pub data_dir: PathBuf,
+    pub bootstrap: bool,
+    pub agreement: Agreement,
+    pub ttl_bounds: TtlBounds,
+    pub default_ttl: Ttl,
+    pub clock_jump_margin: Duration,
+    pub lock_prefix: String,
+    pub node_timeout: Duration,
+    pub node_concurrency: u32,
+    pub drain_delay: Duration,
+    pub grace: Duration,
+    /// None for one per core.
+    pub threads: Option<usize>,
+    pub log: LogSettings,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    pub level: tracing::Level,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A setting that stops the start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value is impossible.
+    #[error("{name}: {problem} (from {origin})")]
+    Setting { name: &'static str, problem: String, origin: Origin },
+    #[error("{name} is set in the environment, but there is no such setting; redlockd --help lists them")]
+    UnknownVariable { name: String },
+    #[error("cannot read the configuration file {path}: {problem}", path = path.display())]
+    File { path: PathBuf, problem: String },
+}

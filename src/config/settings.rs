@@ -1,0 +1,131 @@
+//! The raw settings: one name each in the file, as a flag and in the environment.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+/// What can be set. `max_ttl` in the file is `--max-ttl` on the command line and `REDLOCKD_MAX_TTL` in the environment.
+///
+/// Flags beat the environment, which beats the file, which beats the defaults.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, env = "REDLOCKD_LISTEN", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+
+    /// A Redis or Valkey node, once for each of three or five: [NAME=]redis[s]://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+    ///
+    /// In the environment and in the file the name is `nodes`; in the environment addresses are separated by commas.
+    /// Without any, redlockd runs on one embedded node.
+    #[arg(long = "node", env = "REDLOCKD_NODES", value_name = "ADDRESS", value_delimiter = ',', hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<String>>,
+
+    /// Where the embedded node keeps its data [default: ./redlockd-data]
+    #[arg(long, env = "REDLOCKD_DATA_DIR", value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<String>,
+
+    /// These nodes never granted a lock, so none needs to be quarantined first
+    #[arg(long, env = "REDLOCKD_BOOTSTRAP", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<bool>,
+
+    /// Raise it, on every gateway, whenever the list of nodes, max_ttl or clock_window changes [default: 1]
+    #[arg(long, env = "REDLOCKD_GENERATION", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+
+    /// Lifetime of a lease whose client names none [default: 30s]
+    #[arg(long, env = "REDLOCKD_DEFAULT_TTL", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_ttl: Option<String>,
+
+    /// Longest lifetime that a client may ask for, and how long a node that lost its memory does not vote [default: 5m]
+    #[arg(long, env = "REDLOCKD_MAX_TTL", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ttl: Option<String>,
+
+    /// Longest time that a client may wait for a lock; waiting comes with a later version [default: 1m]
+    #[arg(long, env = "REDLOCKD_MAX_WAIT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_wait: Option<String>,
+
+    /// What stands before a lock's name in its Redis key; share it with a Redlock library to exclude each other [default: redlockd:lock:]
+    #[arg(long, env = "REDLOCKD_LOCK_PREFIX", value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock_prefix: Option<String>,
+
+    /// Longest time that one call to one node may take [default: 100ms]
+    #[arg(long, env = "REDLOCKD_NODE_TIMEOUT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_timeout: Option<String>,
+
+    /// Requests in flight to one node at once, each a batch of up to 64 commands [default: 2]
+    #[arg(long, env = "REDLOCKD_NODE_CONCURRENCY", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_concurrency: Option<u32>,
+
+    /// How far the clocks of the nodes may be apart [default: 500ms]
+    #[arg(long, env = "REDLOCKD_CLOCK_WINDOW", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_window: Option<String>,
+
+    /// Taken off every validity, so that leases exclude each other even while the clocks of a minority of nodes jump [default: 0s]
+    #[arg(long, env = "REDLOCKD_CLOCK_JUMP_MARGIN", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_jump_margin: Option<String>,
+
+    /// How long to go on serving after SIGTERM while /readyz says no, so that balancers notice [default: 2s]
+    #[arg(long, env = "REDLOCKD_DRAIN_DELAY", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_delay: Option<String>,
+
+    /// How long running requests and undoing may take after that [default: 10s]
+    #[arg(long, env = "REDLOCKD_GRACE", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace: Option<String>,
+
+    /// Threads that serve requests; 0 for one per core [default: 0]
+    #[arg(long, env = "REDLOCKD_THREADS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, env = "REDLOCKD_LOG_LEVEL", value_name = "LEVEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<String>,
+
+    /// text or json [default: text]
+    #[arg(long, env = "REDLOCKD_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<String>,
+}
+
+impl Settings {
+    /// What is in force where nothing else is said.
+    pub fn defaults() -> Self {
+        let text = |text: &str| Some(text.to_owned());
+        Self {
+            listen: text("127.0.0.1:8080"),
+            nodes: Some(Vec::new()),
+            data_dir: text("./redlockd-data"),
+            bootstrap: Some(false),
+            generation: Some(1),
+            default_ttl: text("30s"),
+            max_ttl: text("5m"),
+            max_wait: text("1m"),
+            lock_prefix: text("redlockd:lock:"),
+            node_timeout: text("100ms"),
+            node_concurrency: Some(2),
+            clock_window: text("500ms"),
+            clock_jump_margin: text("0s"),
+            drain_delay: text("2s"),
+            grace: text("10s"),
+            threads: Some(0),
+            log_level: text("info"),
+            log_format: text("text"),
+        }
+    }
+}

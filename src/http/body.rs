@@ -1,0 +1,141 @@
+//! The shapes of successful answers.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::lease::{Holder, Ttl};
+use crate::redlock::holder_token;
+
+/// A lease, in the answer to whoever holds it.
+#[derive(Serialize, ToSchema)]
+pub struct LeaseBody<'a> {
+    #[schema(example = "orders/42")]
+    pub key: &'a str,
+    /// The secret that extends and releases this lease.
+    #[schema(example = "0mN3kX9vQ2bT7cYw5LrEfA")]
+    pub lease_id: &'a str,
+    /// Greater than every token that was granted for this lock before. Below 2^53.
+    #[schema(example = 1_763_901_234_567_890_u64)]
+    pub fencing_token: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "worker-7")]
+    pub owner: Option<&'a str>,
+    #[schema(example = 30_000)]
+    pub ttl_ms: u64,
+    /// How long the request waited before the attempt that won.
+    #[schema(example = 0)]
+    pub waited_ms: u64,
+    /// The holder must stop this long, plus `waited_ms`, after it sent the request.
+    #[schema(example = 29_698)]
+    pub valid_for_ms: u64,
+    /// A good moment to extend: a third of the time.
+    #[schema(example = 10_000)]
+    pub renew_after_ms: u64,
+    /// The same deadline by the nodes' clocks, for people; count from your own request instead.
+    #[schema(example = "2026-11-23T12:00:29.698Z")]
+    pub expires_at: String,
+    pub votes: VotesBody,
+}
+
+/// How many nodes said yes when the verdict fell; the others were not waited for.
+#[derive(Serialize, ToSchema)]
+pub struct VotesBody {
+    #[schema(example = 3)]
+    pub granted: usize,
+    #[schema(example = 3)]
+    pub required: usize,
+    #[schema(example = 5)]
+    pub nodes: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ReleaseBody<'a> {
+    #[schema(example = "orders/42")]
+    pub key: &'a str,
+    /// Whether the lease held the lock until now.
+    pub released: bool,
+}
+
+/// What a lock looks like from outside.
+#[derive(Serialize, ToSchema)]
+pub struct LockBody<'a> {
+    #[schema(example = "orders/42")]
+    pub key: &'a str,
+    pub state: LockState,
+    /// Who holds it, while it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<HolderBody>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LockState {
+    Free,
+    Held,
+    /// No majority agrees: attempts are under way, or a failed one left something on a few nodes.
+    Contended,
+}
+
+/// A holder as others see it. Its lease id is its secret and is not here.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HolderBody {
+    /// The label that the holder gave itself.
+    #[schema(example = "worker-7")]
+    owner: Option<String>,
+    /// Null if another program than redlockd wrote the record.
+    #[schema(example = 1_763_901_234_567_890_u64)]
+    fencing_token: Option<u64>,
+    /// Null if the record never expires.
+    #[schema(example = 12_345)]
+    expires_in_ms: Option<u64>,
+}
+
+impl From<&Holder> for HolderBody {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            owner: holder.owner.as_ref().map(ToString::to_string),
+            fencing_token: holder_token(holder).map(|token| token.get()),
+            expires_in_ms: holder.left.map(|left| left.as_millis() as u64),
+        }
+    }
+}
+
+/// A page of held locks.
+#[derive(Serialize, ToSchema)]
+pub struct ListBody {
+    pub locks: Vec<ListedBody>,
+    /// Pass it as `cursor` for the next page; null after the last. A page may be empty although more follow.
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ListedBody {
+    #[schema(example = "orders/42")]
+    pub key: String,
+    #[serde(flatten)]
+    pub holder: HolderBody,
+}
+
+/// `2026-11-23T12:00:29.698Z` for microseconds since 1970.
+pub fn rfc3339(micros: u64) -> String {
+    let millis = i64::try_from(micros / 1000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).map(|time| format!("{time:.3}")).unwrap_or_default()
+}
+
+/// When to extend, in milliseconds: two more tries fit into the ttl after it. Sooner if less is left, as after a repeat.
+pub fn renew_after(ttl: Ttl, valid_for: Duration) -> u64 {
+    (ttl.get() / 3).min(valid_for / 2).as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_with_milliseconds() {
+        assert_eq!(rfc3339(1_795_435_229_698_999), "2026-11-23T12:00:29.698Z");
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+    }
+}

@@ -1,0 +1,145 @@
+//! The OpenAPI document and the page that shows it, without any request to another host.
+
+use axum::Router;
+use serde::Deserialize;
+use utoipa::openapi::path::PathItem;
+use utoipa::{IntoParams, OpenApi, ToSchema};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::state::AppState;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "redlockd",
+        description = "Distributed locks with fencing tokens, for any program that speaks HTTP. The path is the lock, the method is the verb; no 2xx ever means that you did not get it.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/", description = "This gateway")),
+    tags(
+        (name = "locks", description = "Acquire, extend, release and look at locks."),
+        (name = "operations", description = "Health, nodes and metrics."),
+    ),
+)]
+struct Base;
+
+/// What the document says beside its paths.
+pub fn base() -> utoipa::openapi::OpenApi {
+    Base::openapi()
+}
+
+/// The OpenAPI document of the whole service.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    rewritten(super::documented().1)
+}
+
+/// The document at `/openapi.json` and the page at `/docs`.
+pub fn router(document: utoipa::openapi::OpenApi) -> Router<AppState> {
+    let config = Config::new(["/openapi.json"]).validator_url("none").try_it_out_enabled(true);
+    SwaggerUi::new("/docs").url("/openapi.json", rewritten(document)).config(config).into()
+}
+
+/// axum's `{*key}` is not OpenAPI's: there a parameter is `{key}`.
+fn rewritten(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let paths = std::mem::take(&mut document.paths.paths);
+    let rename = |(path, item): (String, PathItem)| (path.replace("{*", "{"), item);
+    document.paths.paths = paths.into_iter().map(rename).collect();
+    document
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::path")]
+pub struct KeyParam {
+    /// The lock: 1 to 512 bytes of UTF-8 without control characters. It may hold slashes, but no empty, `.` or `..` segments.
+    #[param(example = "orders/42", min_length = 1, max_length = 512)]
+    key: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct TtlParam {
+    /// How long the lease lives: `500ms`, `30s`, `5m`. From 100 ms to the server's `max_ttl`.
+    #[param(example = "30s", nullable = false)]
+    ttl: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct AcquireParams {
+    /// How long the lease lives: `500ms`, `30s`, `5m`. From 100 ms to the server's `max_ttl`.
+    #[param(example = "30s", nullable = false)]
+    ttl: Option<String>,
+    /// A label that others are shown.
+    #[param(example = "worker-7", min_length = 1, max_length = 128, nullable = false)]
+    owner: Option<String>,
+    /// Your own id for this lease, so that a repeat after a lost answer gets the same lease.
+    #[param(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
+    lease_id: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct IdempotencyParam {
+    /// The same as `lease_id`.
+    #[param(rename = "Idempotency-Key", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
+    idempotency_key: Option<String>,
+}
+
+/// The options of an acquire.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "describes a body for the OpenAPI document; read by http::options")]
+pub struct AcquireBody {
+    #[schema(example = "30s", nullable = false)]
+    ttl: Option<String>,
+    #[schema(example = "worker-7", min_length = 1, max_length = 128, nullable = false)]
+    owner: Option<String>,
+    #[schema(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
+    lease_id: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct LeaseParams {
+    /// The lease id that the acquire answered.
+    #[param(rename = "Lease-Id", example = "0mN3kX9vQ2bT7cYw5LrEfA", nullable = false)]
+    lease_id: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct LeaseQuery {
+    /// The lease id, where a header can't be sent.
+    #[param(nullable = false)]
+    lease_id: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct TokenParam {
+    /// The fencing token that the acquire answered. It spares the next holder a round.
+    #[param(rename = "Fencing-Token", example = 1_763_901_234_567_890_u64, minimum = 1, maximum = 9_007_199_254_740_991_u64, nullable = false)]
+    fencing_token: Option<u64>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct ListParams {
+    /// What the names begin with.
+    #[param(example = "orders/", nullable = false)]
+    prefix: Option<String>,
+    /// How many locks a page holds, more or less.
+    #[param(example = 100, minimum = 1, maximum = 1000, nullable = false)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}

@@ -1,0 +1,23 @@
+//! The locks that are held.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::body::{HolderBody, ListBody, ListedBody};
+use super::options::ListOptions;
+use super::problem::{AnyProblem, BodyProblem, Problem};
+use crate::redlock::Redlock;
+
+/// List held locks
+///
+/// Page by page: follow `next_cursor` until it is null. A lock that is held all the while is on some page.
+#[utoipa::path(
+    get, path = "/locks", tag = "locks",
+    params(super::docs::ListParams),
+    responses((status = 200, description = "A page of held locks.", body = ListBody), AnyProblem, BodyProblem)
+)]
+pub async fn list(State(redlock): State<Redlock>, options: ListOptions) -> Result<Json<ListBody>, Problem> {
+    let listed = redlock.list(&options.prefix, options.cursor.as_deref(), options.limit).await?;
+    let locks = listed.locks.iter().map(|lock| ListedBody { key: lock.key.to_string(), holder: HolderBody::from(&lock.holder) });
+    Ok(Json(ListBody { locks: locks.collect(), next_cursor: listed.next }))
+}

@@ -1,0 +1,131 @@
+//! One lock: acquire, extend, release, inspect.
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, body::Body};
+use bytes::Bytes;
+
+use super::body::{HolderBody, LeaseBody, LockBody, LockState, ReleaseBody, VotesBody, renew_after, rfc3339};
+use super::grant_body::GrantBody;
+use super::options::{AcquireOptions, ExtendOptions, NoOptions, ReleaseOptions};
+use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
+use super::state::{Admitted, AppState};
+use crate::lease::LockKey;
+use crate::redlock::{AcquireRequest, Inspected, Redlock};
+
+const LEASE_ID: HeaderName = HeaderName::from_static("lease-id");
+const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
+const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+/// Acquire a lock
+///
+/// Tries once. The answer is 200 only if the lock is yours; stop using it `waited_ms` + `valid_for_ms` after you sent the request.
+#[utoipa::path(
+    post, path = "/locks/{*key}", tag = "locks",
+    params(super::docs::KeyParam, super::docs::AcquireParams, super::docs::IdempotencyParam),
+    request_body(content = Option<super::docs::AcquireBody>, description = "The same options as in the query.", content_type = "application/json"),
+    responses(
+        (status = 200, description = "The lock is yours.", body = LeaseBody,
+            headers(("Lease-Id" = String, description = "As in the body."), ("Fencing-Token" = u64, description = "As in the body."))),
+        (status = 423, description = "`locked`: held by another, named in `holder`.", body = ProblemBody, content_type = "application/problem+json",
+            headers(("Retry-After" = u64, description = "Seconds until the holder's lease ends."))),
+        AnyProblem, BodyProblem,
+    )
+)]
+pub async fn acquire(State(state): State<AppState>, _: Admitted, key: LockKey, options: AcquireOptions) -> Result<Response, Problem> {
+    let AcquireOptions { ttl, owner, lease } = options;
+    let acquired = state.redlock.acquire(AcquireRequest { key: key.clone(), lease, ttl, owner: owner.clone() }).await?;
+    let body = LeaseBody {
+        key: key.as_str(),
+        lease_id: acquired.lease.reveal(),
+        fencing_token: acquired.grant.fencing_token.get(),
+        owner: owner.as_ref().map(|owner| owner.as_str()),
+        ttl_ms: ttl.as_millis(),
+        waited_ms: 0,
+        valid_for_ms: acquired.grant.valid_for.as_millis() as u64,
+        renew_after_ms: renew_after(ttl, acquired.grant.valid_for),
+        expires_at: rfc3339(acquired.expires_at_us),
+        votes: votes(&state.redlock, acquired.grant.granted),
+    };
+    let json = serde_json::to_vec(&body).map_err(|_| Problem::internal("The answer could not be written."))?;
+    let lease_id = HeaderValue::from_str(acquired.lease.reveal()).map_err(|_| Problem::internal("The answer could not be written."))?;
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (LEASE_ID, lease_id),
+        (FENCING_TOKEN, HeaderValue::from(body.fencing_token)),
+        NO_STORE,
+    ];
+    Ok((headers, Body::new(GrantBody::new(Bytes::from(json), acquired))).into_response())
+}
+
+/// Extend a lease
+///
+/// Lets the lease last at least `ttl` from now. Never shortens it and never makes a new one.
+#[utoipa::path(
+    put, path = "/locks/{*key}", tag = "locks",
+    params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TtlParam),
+    responses(
+        (status = 200, description = "The lease lasts longer, or at least as long as before.", body = LeaseBody),
+        (status = 409, description = "`not_holder`: another lease holds the lock.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 410, description = "`lease_expired`: the lease is gone.", body = ProblemBody, content_type = "application/problem+json"),
+        AnyProblem, BodyProblem,
+    )
+)]
+pub async fn extend(State(redlock): State<Redlock>, key: LockKey, options: ExtendOptions) -> Result<Response, Problem> {
+    let ExtendOptions { lease, ttl } = options;
+    let extended = redlock.extend(key.clone(), lease.clone(), ttl).await?;
+    let body = LeaseBody {
+        key: key.as_str(),
+        lease_id: lease.reveal(),
+        fencing_token: extended.fencing_token.get(),
+        owner: None,
+        ttl_ms: ttl.as_millis(),
+        waited_ms: 0,
+        valid_for_ms: extended.valid_for.as_millis() as u64,
+        renew_after_ms: renew_after(ttl, extended.valid_for),
+        expires_at: rfc3339(extended.expires_at_us),
+        votes: votes(&redlock, extended.granted),
+    };
+    Ok(([NO_STORE], Json(body)).into_response())
+}
+
+/// Release a lock
+///
+/// Safe to repeat: `released` is false when there was nothing to release any more.
+#[utoipa::path(
+    delete, path = "/locks/{*key}", tag = "locks",
+    params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TokenParam),
+    responses(
+        (status = 200, description = "The lease does not hold the lock (any more).", body = ReleaseBody),
+        (status = 409, description = "`not_holder`: another lease holds the lock, and keeps it.", body = ProblemBody, content_type = "application/problem+json"),
+        AnyProblem, BodyProblem,
+    )
+)]
+pub async fn release(State(redlock): State<Redlock>, key: LockKey, options: ReleaseOptions) -> Result<Response, Problem> {
+    let released = redlock.release(key.clone(), options.lease, options.fencing_token).await?.released;
+    Ok(([NO_STORE], Json(ReleaseBody { key: key.as_str(), released })).into_response())
+}
+
+/// Inspect a lock
+///
+/// Whether it is held and by whom, as a majority of the nodes sees it. It may be different a moment later.
+#[utoipa::path(
+    get, path = "/locks/{*key}", tag = "locks",
+    params(super::docs::KeyParam),
+    responses((status = 200, description = "The state of the lock.", body = LockBody), AnyProblem, BodyProblem)
+)]
+pub async fn inspect(State(redlock): State<Redlock>, key: LockKey, _: NoOptions) -> Result<Response, Problem> {
+    let (state, holder) = match redlock.inspect(key.clone()).await? {
+        Inspected::Free => (LockState::Free, None),
+        Inspected::Held(holder) => (LockState::Held, Some(HolderBody::from(&holder))),
+        Inspected::Contended => (LockState::Contended, None),
+    };
+    Ok(([NO_STORE], Json(LockBody { key: key.as_str(), state, holder })).into_response())
+}
+
+fn votes(redlock: &Redlock, granted: usize) -> VotesBody {
+    let quorum = redlock.cluster().quorum();
+    VotesBody { granted, required: quorum.required(), nodes: quorum.nodes() }
+}

@@ -1,0 +1,49 @@
+//! The HTTP face: the path is the lock, the method is the verb.
+
+mod body;
+mod docs;
+mod grant_body;
+mod list;
+mod locks;
+mod nodes;
+mod observe;
+mod options;
+mod path;
+mod probes;
+mod problem;
+mod state;
+
+use axum::Router;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use docs::openapi;
+pub use state::{AppState, Draining, HttpSettings, RunsOn};
+
+/// Every route of the service, on one screen.
+pub fn router(state: AppState) -> Router {
+    let (router, openapi) = documented();
+    router
+        .merge(docs::router(openapi))
+        .route("/locks/", get(path::empty_key).post(path::empty_key).put(path::empty_key).delete(path::empty_key))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(map_response(problem::only_problems))
+        .layer(from_fn_with_state(state.clone(), observe::observe))
+        .with_state(state)
+}
+
+fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(docs::base())
+        .routes(routes!(locks::acquire, locks::extend, locks::release, locks::inspect))
+        .routes(routes!(list::list))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(probes::livez))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
+        .split_for_parts()
+}

@@ -1,0 +1,76 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+
+use super::problem::Problem;
+use crate::lease::{Ttl, TtlBounds};
+use crate::metrics::Metrics;
+use crate::redlock::Redlock;
+
+/// The handle that axum clones for every request.
+#[derive(Clone)]
+pub struct AppState {
+    pub redlock: Redlock,
+    pub settings: HttpSettings,
+    pub draining: Draining,
+    pub metrics: Arc<Metrics>,
+    pub runs_on: RunsOn,
+}
+
+/// What handlers need of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    pub ttl_bounds: TtlBounds,
+    pub default_ttl: Ttl,
+}
+
+/// What the gateway keeps its locks on, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsOn {
+    EmbeddedNode,
+    RedisNodes,
+}
+
+impl RunsOn {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EmbeddedNode => "one embedded node",
+            Self::RedisNodes => "redis nodes",
+        }
+    }
+}
+
+/// Whether the service is shutting down: new acquires are refused, holders may still extend and release.
+#[derive(Clone, Default, Debug)]
+pub struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Proof that new work is let in.
+pub struct Admitted;
+
+impl FromRequestParts<AppState> for Admitted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        if state.draining.is_on() { Err(Problem::draining()) } else { Ok(Self) }
+    }
+}
+
+impl FromRef<AppState> for Redlock {
+    fn from_ref(state: &AppState) -> Self {
+        state.redlock.clone()
+    }
+}

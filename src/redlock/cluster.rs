@@ -1,0 +1,147 @@
+//! The nodes that a gateway works with, and what it shares between requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::ballots::Ballots;
+use super::undo::Undo;
+use crate::lease::Quorum;
+use crate::metrics::Metrics;
+use crate::node::{ClusterClock, Node, NodeName, NodeQueue, NodeState, NodeStatus, PROBE_INTERVAL, QueueSettings};
+
+/// What the engine needs to know of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterSettings {
+    /// W: how far a ballot may be from a node's clock.
+    pub window: Duration,
+    /// Subtracted from every validity, so that exclusion holds while a minority of clocks jump.
+    pub clock_jump_margin: Duration,
+    /// The longest that one call to one node may take.
+    pub node_timeout: Duration,
+    /// After this a lost release need not be repeated: no lease lives longer.
+    pub max_ttl: Duration,
+    /// Batches in flight per node.
+    pub in_flight: u32,
+    /// The operator's word that these nodes never granted anything.
+    pub bootstrap: bool,
+}
+
+/// N nodes with their queues, the clock and the ballots.
+pub struct Cluster {
+    queues: Arc<[Arc<NodeQueue>]>,
+    quorum: Quorum,
+    clock: Arc<ClusterClock>,
+    ballots: Ballots,
+    undo: Arc<Undo>,
+    settings: ClusterSettings,
+    metrics: Arc<Metrics>,
+}
+
+/// A node for `GET /nodes`.
+pub struct NodeView {
+    pub name: NodeName,
+    pub status: NodeStatus,
+    pub clock_offset_us: Option<i64>,
+}
+
+impl Cluster {
+    /// Shakes hands with every node, then keeps probing them. Returns when each has answered or failed once.
+    pub async fn start(
+        nodes: Vec<(NodeName, Arc<dyn Node>)>,
+        clock: Arc<ClusterClock>,
+        settings: ClusterSettings,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let quorum = Quorum::of(nodes.len());
+        let queue_settings = QueueSettings { in_flight: settings.in_flight };
+        let queues: Arc<[_]> = nodes
+            .into_iter()
+            .enumerate()
+            .map(|(index, (name, node))| {
+                let series = metrics.node(name.as_str());
+                NodeQueue::start(index, name, node, queue_settings, Arc::clone(&clock), series)
+            })
+            .collect();
+        first_contact(&queues, settings.bootstrap).await;
+        for queue in queues.iter() {
+            tokio::spawn(keep_probing(Arc::clone(queue)));
+        }
+        let undo = Undo::start(Arc::clone(&queues), settings.node_timeout, Arc::clone(&metrics));
+        let ballots = Ballots::new(Arc::clone(&clock), settings.window);
+        Arc::new(Self { queues, quorum, clock, ballots, undo, settings, metrics })
+    }
+
+    pub fn quorum(&self) -> Quorum {
+        self.quorum
+    }
+
+    /// How many nodes are certified and vote now.
+    pub fn voting(&self) -> usize {
+        self.queues.iter().filter(|queue| queue.health().status().state == NodeState::Up).count()
+    }
+
+    pub fn nodes(&self) -> Vec<NodeView> {
+        let view = |queue: &Arc<NodeQueue>| NodeView {
+            name: queue.name().clone(),
+            status: queue.health().status(),
+            clock_offset_us: self.clock.offset_us(queue.index()),
+        };
+        self.queues.iter().map(view).collect()
+    }
+
+    /// Waits until nothing is left to undo. Takes as long as a node is away; the caller bounds it.
+    pub async fn undone(&self) {
+        self.undo.done().await;
+    }
+
+    pub(super) fn queues(&self) -> &Arc<[Arc<NodeQueue>]> {
+        &self.queues
+    }
+
+    pub(super) fn clock(&self) -> &ClusterClock {
+        &self.clock
+    }
+
+    pub(super) fn ballots(&self) -> &Ballots {
+        &self.ballots
+    }
+
+    pub(super) fn undo(&self) -> &Arc<Undo> {
+        &self.undo
+    }
+
+    pub(super) fn settings(&self) -> &ClusterSettings {
+        &self.settings
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Hears every node's clock before any handshake needs the median, and honours `--bootstrap` only if no node
+/// has ever been part of a cluster.
+async fn first_contact(queues: &[Arc<NodeQueue>], bootstrap: bool) {
+    let surveys = join_all(queues.iter().map(|queue| queue.node().survey())).await;
+    let virgin = surveys.iter().all(|survey| matches!(survey, Ok(survey) if !survey.has_marker));
+    if bootstrap && virgin {
+        info!("bootstrap: no node has a marker, so none is quarantined");
+    } else if bootstrap {
+        warn!("bootstrap is ignored: some nodes are down, or have been used by a gateway before");
+    }
+    join_all(queues.iter().map(|queue| queue.probe(bootstrap && virgin))).await;
+}
+
+async fn keep_probing(queue: Arc<NodeQueue>) {
+    let mut tick = interval(PROBE_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        queue.probe(false).await;
+    }
+}

@@ -1,0 +1,59 @@
+//! Who holds a lock, in the eyes of a majority.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use super::poll::{Step, Tally, poll};
+use super::{Shortfall, short};
+use crate::lease::{Abstention, Answer, Holder, Inspection, InspectionVerdict, LockKey};
+use crate::node::{Command, Reply};
+
+/// The state of a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inspected {
+    Free,
+    Held(Holder),
+    /// Attempts are under way, or a failed one left something on a few nodes; no majority agrees.
+    Contended,
+}
+
+/// Why the state of a lock is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    #[error("too few nodes could answer")]
+    NoQuorum(Shortfall),
+    #[error("answers were lost or came too late")]
+    Indeterminate(Shortfall),
+}
+
+pub async fn inspect(cluster: &Arc<Cluster>, key: LockKey) -> Result<Inspected, InspectError> {
+    let tally = Inspecting(Inspection::new(cluster.quorum()));
+    match poll(cluster, Command::Inspect { key }, tally, cluster.settings().node_timeout).await {
+        InspectionVerdict::Free => Ok(Inspected::Free),
+        InspectionVerdict::Held(holder) => Ok(Inspected::Held(holder)),
+        InspectionVerdict::Contended => Ok(Inspected::Contended),
+        InspectionVerdict::Undecided { shortage, votes } => {
+            Err(short(cluster, shortage, &votes, InspectError::NoQuorum, InspectError::Indeterminate))
+        }
+        InspectionVerdict::Pending => unreachable!("a tally decides with a verdict that is not pending"),
+    }
+}
+
+struct Inspecting(Inspection);
+
+impl Tally for Inspecting {
+    type Outcome = InspectionVerdict;
+
+    fn answered(&mut self, node: usize, _: u8, answer: Answer<Reply>, _: Duration) -> Step<InspectionVerdict> {
+        let vote = match answer {
+            Ok(Reply::Inspect(vote)) => Ok(vote),
+            Ok(_) => Err(Abstention::Silent),
+            Err(abstention) => Err(abstention),
+        };
+        match self.0.vote(node, vote) {
+            InspectionVerdict::Pending => Step::Wait,
+            verdict => Step::Decided(verdict),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The locks that are held, page by page.
+//!
+//! A held lock is on a majority, so it is on at least one of any N-Q+1 nodes: those are scanned one after the
+//! other. What a scan finds is only a name; a majority says whether it is held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::cluster::Cluster;
+use super::poll::{Step, Tally, poll};
+use super::{Redlock, Shortfall, shortfall};
+use crate::lease::{Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LockKey};
+use crate::node::{Call, Command, Page, Receiver, Reply};
+
+/// A page of held locks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Ordered by name within the page. A page may be empty although more follow.
+    pub locks: Vec<ListedLock>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedLock {
+    pub key: LockKey,
+    pub holder: Holder,
+}
+
+/// Why there is no page.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    #[error("the cursor is not one that this service gave out")]
+    Cursor,
+    #[error("too few nodes could be scanned")]
+    NoQuorum(Shortfall),
+}
+
+/// How often an empty page is followed by the next one at once.
+const SCANS_PER_PAGE: usize = 16;
+
+pub async fn list(redlock: &Redlock, prefix: &str, cursor: Option<&str>, limit: usize) -> Result<Listed, ListError> {
+    let cluster = &redlock.cluster;
+    let mut place = cursor.map_or(Ok(Place::default()), Place::parse)?;
+    if cluster.quorum().nodes() <= place.node {
+        return Err(ListError::Cursor);
+    }
+    for _ in 0..SCANS_PER_PAGE {
+        let Some(page) = scan(cluster, prefix, &place, limit).await else {
+            match place.skip(cluster)? {
+                Some(next) => place = next,
+                None => return Ok(Listed { locks: Vec::new(), next: None }),
+            }
+            continue;
+        };
+        let locks = held(cluster, page.keys, place.node).await;
+        let next = match page.next {
+            Some(cursor) => Some(Place { cursor, ..place }),
+            None => place.after_scan(cluster),
+        };
+        match next {
+            Some(next) if locks.is_empty() => place = next,
+            next => return Ok(Listed { locks, next: next.map(|place| place.to_string()) }),
+        }
+    }
+    Ok(Listed { locks: Vec::new(), next: Some(place.to_string()) })
+}
+
+/// Where a listing is: in which node's scan, after how many that were completed, and where in that one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Place {
+    node: usize,
+    scanned: usize,
+    cursor: String,
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, ListError> {
+        let mut parts = text.splitn(3, '.');
+        let mut number = || parts.next().and_then(|part| part.parse().ok()).ok_or(ListError::Cursor);
+        let (node, scanned) = (number()?, number()?);
+        let cursor = parts.next().ok_or(ListError::Cursor)?.to_owned();
+        Ok(Self { node, scanned, cursor })
+    }
+
+    /// After a node that can't be scanned: the next one, unless too few are left.
+    fn skip(self: &Place, cluster: &Cluster) -> Result<Option<Self>, ListError> {
+        let next = Place { node: self.node + 1, scanned: self.scanned, cursor: String::new() };
+        if next.node < cluster.quorum().nodes() {
+            return Ok(Some(next));
+        }
+        let labels: Vec<_> = cluster.queues().iter().map(|queue| queue.health().status().state.as_str()).collect();
+        if cluster.quorum().blocking() <= self.scanned { Ok(None) } else { Err(ListError::NoQuorum(shortfall(cluster, &labels))) }
+    }
+
+    /// After a node was scanned to its end: the next one, unless enough were.
+    fn after_scan(&self, cluster: &Cluster) -> Option<Self> {
+        let next = Place { node: self.node + 1, scanned: self.scanned + 1, cursor: String::new() };
+        (next.scanned < cluster.quorum().blocking() && next.node < cluster.quorum().nodes()).then_some(next)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.node, self.scanned, self.cursor)
+    }
+}
+
+/// One page of one node's names; none if it can't be had.
+async fn scan(cluster: &Cluster, prefix: &str, place: &Place, limit: usize) -> Option<Page> {
+    let (answer, answered) = oneshot::channel();
+    let command = Arc::new(Command::Scan { prefix: prefix.to_owned(), cursor: place.cursor.clone(), limit });
+    let deadline = Instant::now() + cluster.settings().node_timeout;
+    let receiver = Arc::new(Scanning(std::sync::Mutex::new(Some(answer))));
+    cluster.queues()[place.node].submit(Call { command, receiver, tag: 0, deadline }).ok()?;
+    match timeout_at(deadline, answered).await {
+        Ok(Ok(Ok(Reply::Page(page)))) => Some(page),
+        _ => None,
+    }
+}
+
+struct Scanning(std::sync::Mutex<Option<oneshot::Sender<Answer<Reply>>>>);
+
+impl Receiver for Scanning {
+    fn is_waiting(&self, _: u8) -> bool {
+        true
+    }
+
+    fn receive(self: Arc<Self>, _: usize, _: u8, answer: Answer<Reply>) {
+        if let Some(waiting) = self.0.lock().expect("no code panics while it holds this").take() {
+            // The page is late and the listing has gone on without it.
+            let _ = waiting.send(answer);
+        }
+    }
+}
+
+/// Which of the names found on `node` are held, and are not listed with an earlier node.
+async fn held(cluster: &Arc<Cluster>, mut keys: Vec<LockKey>, node: usize) -> Vec<ListedLock> {
+    keys.sort_unstable();
+    keys.dedup();
+    let looks = keys.into_iter().map(|key| async move {
+        let views = Views {
+            inspection: Inspection::new(cluster.quorum()),
+            verdict: InspectionVerdict::Pending,
+            holds: 0,
+            answers: 0,
+            nodes: cluster.quorum().nodes(),
+        };
+        let (verdict, holds) = poll(cluster, Command::Inspect { key: key.clone() }, views, cluster.settings().node_timeout).await;
+        let listed_before = holds & ((1 << node) - 1) != 0;
+        match verdict {
+            InspectionVerdict::Held(holder) if !listed_before => Some(ListedLock { key, holder }),
+            _ => None,
+        }
+    });
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// Unlike an inspection this waits for every node, to know which of them hold the lock.
+struct Views {
+    inspection: Inspection,
+    verdict: InspectionVerdict,
+    /// The nodes that hold it, a bit each.
+    holds: u32,
+    answers: u32,
+    nodes: usize,
+}
+
+impl Tally for Views {
+    type Outcome = (InspectionVerdict, u32);
+
+    fn answered(&mut self, node: usize, _: u8, answer: Answer<Reply>, _: Duration) -> Step<Self::Outcome> {
+        let vote = match answer {
+            Ok(Reply::Inspect(vote)) => Ok(vote),
+            Ok(_) => Err(Abstention::Silent),
+            Err(abstention) => Err(abstention),
+        };
+        if matches!(&vote, Ok(InspectVote::Held { .. })) {
+            self.holds |= 1 << node;
+        }
+        self.answers |= 1 << node;
+        if self.verdict == InspectionVerdict::Pending {
+            self.verdict = self.inspection.vote(node, vote);
+        }
+        if self.answers.count_ones() as usize == self.nodes { Step::Decided((self.verdict.clone(), self.holds)) } else { Step::Wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_what_it_wrote() {
+        let place = Place { node: 1, scanned: 0, cursor: "orders/4.2".into() };
+        assert_eq!(place.to_string(), "1.0.orders/4.2");
+        assert_eq!(Place::parse("1.0.orders/4.2"), Ok(place));
+        for bad in ["", "1", "1.2", "x.0.", "-1.0."] {
+            assert_eq!(Place::parse(bad), Err(ListError::Cursor), "{bad:?}");
+        }
+    }
+}

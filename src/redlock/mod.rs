@@ -1,0 +1,160 @@
+//! The engine: asks all nodes at once, stops at the verdict, finishes or undoes what was begun.
+//!
+//! Each operation is a small state machine over the decisions of [`crate::lease`], driven by the answers that
+//! the nodes' queues deliver. Votes go straight into it; its owner is woken once, at the verdict.
+
+mod acquire;
+mod ballots;
+mod cluster;
+mod extend;
+mod inspect;
+mod list;
+mod poll;
+mod release;
+mod undo;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use acquire::{AcquireError, AcquireRequest, Acquired};
+pub use cluster::{Cluster, ClusterSettings, NodeView};
+pub use extend::{ExtendError, Extended};
+pub use inspect::{InspectError, Inspected};
+pub use list::{ListError, Listed, ListedLock};
+pub use release::{ReleaseError, Released};
+
+use crate::lease::{Ballot, FencingToken, Holder, LeaseId, LockKey, Shortage, Ttl};
+use crate::node::NodeName;
+
+/// The lock manager: a handle on the nodes that any number of requests share.
+#[derive(Clone)]
+pub struct Redlock {
+    cluster: Arc<Cluster>,
+}
+
+/// Too few nodes voted. Says what each of them answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortfall {
+    pub votes: Vec<NodeVote>,
+    pub required: usize,
+}
+
+/// A node and one word for its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeVote {
+    pub node: NodeName,
+    pub vote: &'static str,
+}
+
+impl Redlock {
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Tries once to get the lock, within a fraction of its ttl. Dropping the future undoes the attempt.
+    pub async fn acquire(&self, request: AcquireRequest) -> Result<Acquired, AcquireError> {
+        let result = acquire::acquire(&self.cluster, request).await;
+        self.count(
+            "acquire",
+            match &result {
+                Ok(acquired) if acquired.grant.replayed => "replayed",
+                Ok(_) => "granted",
+                Err(AcquireError::Held(_)) => "locked",
+                Err(AcquireError::NoQuorum(_)) => "no_quorum",
+                Err(AcquireError::Indeterminate(_)) => "indeterminate",
+            },
+        );
+        result
+    }
+
+    /// Lets a live lease last at least `ttl` from now.
+    pub async fn extend(&self, key: LockKey, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
+        let result = extend::extend(&self.cluster, key, lease, ttl).await;
+        self.count(
+            "extend",
+            match &result {
+                Ok(_) => "extended",
+                Err(ExtendError::Expired) => "expired",
+                Err(ExtendError::HeldByOther) => "not_holder",
+                Err(ExtendError::NoQuorum(_)) => "no_quorum",
+                Err(ExtendError::Indeterminate(_)) => "indeterminate",
+            },
+        );
+        result
+    }
+
+    /// Frees the lock if this lease holds it, up to `token` if that is named. May be repeated.
+    pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
+        let result = release::release(&self.cluster, key, lease, token).await;
+        self.count(
+            "release",
+            match &result {
+                Ok(Released { released: true }) => "released",
+                Ok(Released { released: false }) => "not_held",
+                Err(ReleaseError::HeldByOther) => "not_holder",
+                Err(ReleaseError::NoQuorum(_)) => "no_quorum",
+                Err(ReleaseError::Indeterminate(_)) => "indeterminate",
+            },
+        );
+        result
+    }
+
+    /// Who holds the lock, in the eyes of a majority.
+    pub async fn inspect(&self, key: LockKey) -> Result<Inspected, InspectError> {
+        let result = inspect::inspect(&self.cluster, key).await;
+        self.count(
+            "inspect",
+            match &result {
+                Ok(Inspected::Free) => "free",
+                Ok(Inspected::Held(_)) => "held",
+                Ok(Inspected::Contended) => "contended",
+                Err(InspectError::NoQuorum(_)) => "no_quorum",
+                Err(InspectError::Indeterminate(_)) => "indeterminate",
+            },
+        );
+        result
+    }
+
+    /// A page of the locks that are held and begin with `prefix`, up to about `limit` of them.
+    pub async fn list(&self, prefix: &str, cursor: Option<&str>, limit: usize) -> Result<Listed, ListError> {
+        list::list(self, prefix, cursor, limit).await
+    }
+
+    fn count(&self, operation: &str, outcome: &str) {
+        self.cluster.metrics().operations.with_label_values(&[operation, outcome]).inc();
+    }
+}
+
+/// The holder's token, if a gateway wrote the record.
+pub fn holder_token(holder: &Holder) -> Option<FencingToken> {
+    holder.ballot.map(FencingToken::of)
+}
+
+fn shortfall(cluster: &Cluster, votes: &[&'static str]) -> Shortfall {
+    let votes = cluster.queues().iter().zip(votes).map(|(queue, vote)| NodeVote { node: queue.name().clone(), vote }).collect();
+    Shortfall { votes, required: cluster.quorum().required() }
+}
+
+/// Sorts a shortage into the two errors that every operation has.
+fn short<E>(cluster: &Cluster, shortage: Shortage, votes: &[&'static str], no_quorum: fn(Shortfall) -> E, indeterminate: fn(Shortfall) -> E) -> E {
+    let shortfall = shortfall(cluster, votes);
+    match shortage {
+        Shortage::NoQuorum => no_quorum(shortfall),
+        Shortage::Indeterminate => indeterminate(shortfall),
+    }
+}
+
+/// The deadline of a call about a lease of `ttl`: far below it, but no shorter than a busy node may need.
+fn call_timeout(ttl: Duration, node_timeout: Duration) -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(20);
+    (ttl / 50).max(SHORTEST).min(node_timeout)
+}
+
+/// The end of a release whose caller named none.
+fn now_as_ballot(cluster: &Cluster) -> Ballot {
+    cluster.ballots().draw()
+}
