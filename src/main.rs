@@ -2,10 +2,15 @@
 
 use std::net::TcpListener;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use redlockd::app::{App, AppError, Shutdown};
-use redlockd::cli::{self, Command};
-use redlockd::config::Config;
+use redlockd::app::{self, App, AppError, Shutdown};
+use redlockd::bench::{self, BenchOptions, Report};
+use redlockd::cli::{self, BenchArgs, Command};
+use redlockd::config::{Config, Layered};
+use redlockd::healthcheck::healthcheck;
+use redlockd::metrics::Metrics;
+use redlockd::redlock::Redlock;
 use redlockd::{http, telemetry};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -40,7 +45,12 @@ fn run(command: Command) -> Result<(), String> {
             println!("{document}");
             Ok(())
         }
-        Command::Healthcheck(_) | Command::Bench(_) => Err("not yet".into()),
+        Command::Healthcheck(args) => runtime(Some(1))?.block_on(healthcheck(&args.url, args.timeout)).map_err(|error| error.to_string()),
+        Command::Bench(args) => {
+            let report = runtime(None)?.block_on(measure(&args))?;
+            println!("{}", if args.json { report.to_json() } else { report.to_string() });
+            Ok(())
+        }
     }
 }
 
@@ -64,6 +74,22 @@ async fn serve(config: &Config) -> Result<(), AppError> {
     }
     info!("listening on http://{address}, documentation at http://{address}/docs");
     app.run(listener, signals.first()).await
+}
+
+async fn measure(args: &BenchArgs) -> Result<Report, String> {
+    let options = BenchOptions { connections: args.connections as usize, duration: args.duration, shared: args.shared };
+    if args.raw.is_empty() {
+        let targets = bench::http_targets(&args.target, options.connections).await.map_err(|error| error.to_string())?;
+        return Ok(bench::run(targets, options).await);
+    }
+    let config = Config::check(&Layered::scratch(args.raw.clone())).map_err(|error| error.to_string())?;
+    let metrics = Metrics::new().map_err(|error| error.to_string())?;
+    let cluster = app::cluster(&config, Arc::new(metrics)).await.map_err(|error| error.to_string())?;
+    if cluster.voting() < cluster.quorum().required() {
+        return Err("too few of the nodes can vote; use fresh ones, since a node that was used under other settings is quarantined".into());
+    }
+    let targets = bench::raw_targets(&Redlock::new(cluster), config.default_ttl, options.connections);
+    Ok(bench::run(targets, options).await)
 }
 
 struct Signals {

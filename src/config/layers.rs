@@ -61,6 +61,12 @@ impl Layered {
         Ok(Self { settings, origins })
     }
 
+    /// The defaults, on these nodes, which nobody else uses.
+    pub fn scratch(nodes: Vec<String>) -> Self {
+        let settings = Settings { nodes: Some(nodes), bootstrap: Some(true), ..Settings::defaults() };
+        Self { settings, origins: BTreeMap::from([("nodes".to_owned(), Origin::Flag)]) }
+    }
+
     pub fn origin(&self, name: &str) -> Origin {
         self.origins.get(name).copied().unwrap_or(Origin::Default)
     }
