@@ -1,4 +1,57 @@
 //! redlockd: distributed locks over HTTP, with fencing tokens, on a quorum of Redis or Valkey nodes.
+//!
+//! # The path of a request
+//!
+//! ```text
+//! main → app → http → redlock → node → lease
+//! ```
+//!
+//! Imports point this way only, and a request flows this way only.
+//!
+//! - [`lease`] decides. What votes add up to, what a ttl leaves, what a key may be: values and functions of
+//!   their arguments, without IO, clock or randomness.
+//! - [`node`] is one voting server with one verb, *apply a batch of commands*. [`node::State`] says what a
+//!   node does; the embedded node makes it durable, the Redis node is the same in Lua. A queue in front of
+//!   each node turns the commands of concurrent requests into batches.
+//! - [`redlock`] asks all nodes at once, stops at the verdict, and finishes or undoes what was begun, whatever
+//!   becomes of the request.
+//! - [`http`] maps the path to a lock and the method to a verb, and every refusal to a problem document.
+//! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
+//!
+//! Beside the path stand [`metrics`], one struct with every series, and the subcommands: [`bench`],
+//! [`healthcheck`].
+//!
+//! # The protocol
+//!
+//! N independent nodes, a majority of which decides. A **ballot** is microseconds since 1970 by the median of
+//! the nodes' clocks; the ballot of a grant is its **fencing token**.
+//!
+//! - *Acquire.* Each node, in one atomic step, refuses a ballot that is not above every ballot it accepted for
+//!   this lock, or is further than the window W from its own clock; refuses while another lease holds the lock;
+//!   otherwise writes lock and fence. Q acceptances of one ballot are a grant. If some nodes had seen a higher
+//!   ballot the attempt goes on above it, three rounds at most. In the usual case it is one round trip.
+//! - *Tokens grow.* Two grants share a node, and a node's accepted ballots of a lock only grow, so a token that
+//!   was granted later is greater. This needs no timing at all from clients, gateways or the network.
+//! - *Leases exclude each other.* A grant's validity ends before the records of its majority do: ttl minus a
+//!   hundredth for clock rates, minus 2 ms, counted from before the first send.
+//! - *Epoch and quarantine.* A node keeps a marker with the identity of its process. Whatever may have lost
+//!   memory (a restart, FLUSHALL, a new list of nodes) gets a new marker and does not vote until every lease and
+//!   ballot that it may have known is over. Every script compares the marker first.
+//! - *Repeats.* The same lease id gets the same lease and token again. A record that was told to a repeat
+//!   becomes *firm*: the cancel of a failed attempt, which names the attempt, can't free it.
+//! - *Undoing.* A lost attempt is cancelled on every node that accepted or was silent; the cancel leaves a
+//!   raised fence, so an acquire that it overtook is refused. It is retried until the record has expired.
+//! - *Fences don't pile up.* A fence expires once the window alone refuses what it refused; a node's memory
+//!   follows the traffic of the last second.
+//!
+//! # Invariants
+//!
+//! - `lease` imports nothing of ours and does no IO.
+//! - Votes are counted by distinct node, per round and per ballot; `Accepted` and `Mine` are never added up.
+//! - A silent node may have said yes: it counts as a fault and is undone like a grant.
+//! - No lock is held over a node's permit while waiting for another's.
+//! - Lease ids and passwords reach no log, metric, error or URL that we print.
+
 pub mod app;
 pub mod bench;
 pub mod cli;
