@@ -13,6 +13,7 @@ use super::state::AppState;
     info(
         title = "redlockd",
         description = "Distributed locks with fencing tokens, for any program that speaks HTTP. The path is the lock, the method is the verb; no 2xx ever means that you did not get it.",
+        contact(name = "The redlockd authors"),
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "This gateway")),

@@ -60,6 +60,8 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 }
 
 /// Metrics for Prometheus
+///
+/// In its text format. No lock, owner or lease is ever a label.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
     let text = state.metrics.render().map_err(|_| Problem::internal("The metrics could not be written."))?;
