@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bb8::Pool;
 use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -64,7 +65,7 @@ impl RedisNode {
         })?;
         let call = batch::encode(script_sha(), &connection.certified.epoch, &self.prober.greeter().agreement, &self.lock_prefix, commands);
         connection.broken = true;
-        let value = match timeout_at(deadline, connection.redis.send_packed_command(&call)).await {
+        let value = match timeout_at(deadline, answer_to(&mut connection.redis, &call)).await {
             Err(_) => return Err(Fault::Lost("no answer in time".into())),
             // The script is gone, and so is what the node knew: the next connection shakes hands.
             Ok(Err(error)) if error.code() == Some("NOSCRIPT") => return Err(Fault::NotSent("the node lost its scripts".into())),
@@ -112,6 +113,14 @@ impl Node for RedisNode {
 
     fn apply<'a>(&'a self, batch: &'a [Arc<Command>], deadline: Instant) -> BoxFuture<'a, Result<BatchReply, Fault>> {
         Box::pin(self.call(batch, deadline))
+    }
+}
+
+/// The library hands over what the server refused as a value like any other.
+async fn answer_to(redis: &mut MultiplexedConnection, call: &Cmd) -> RedisResult<Value> {
+    match redis.send_packed_command(call).await? {
+        Value::ServerError(refusal) => Err(refusal.into()),
+        value => Ok(value),
     }
 }
 
