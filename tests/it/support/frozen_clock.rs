@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Shows one and the same microsecond until it is set again. The server's timers go on; only its wall clock stands.
 pub struct FrozenClock {
@@ -33,10 +32,6 @@ impl FrozenClock {
     pub fn set(&self, micros: u64) {
         self.file.write_all_at(&micros.to_ne_bytes(), 0).unwrap();
         self.shown_us.store(micros, Ordering::SeqCst);
-    }
-
-    pub fn advance(&self, by: Duration) {
-        self.set(self.now_us() + by.as_micros() as u64);
     }
 
     /// The environment of a server that runs on this clock.

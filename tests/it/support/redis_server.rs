@@ -100,6 +100,12 @@ impl RedisServer {
         redis::cmd(command[0]).arg(&command[1..]).query(&mut self.connect()).unwrap()
     }
 
+    /// Which start of the server this is, in its own words.
+    pub fn run_id(&self) -> String {
+        let info: String = self.run(&["INFO", "server"]);
+        info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().trim_end().to_owned()
+    }
+
     fn signal(&self, signal: &str) {
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &self.process.id().to_string()]).status();
         assert!(sent.unwrap().success(), "cannot send SIG{signal}");
