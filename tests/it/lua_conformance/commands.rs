@@ -85,7 +85,7 @@ pub fn next_time(chance: &mut Chance, state: &State, agreement: &Agreement, now_
         18..=23 => now_us + 1_000,
         24..=31 => now_us + chance.below(agreement.window.as_micros() as u64),
         // A millisecond lasts a thousand microseconds, and what ends in it lives to its end.
-        32..=56 => (chance.pick(&ends_us) + chance.pick(&[0, 1, 999, 1_000, 1_001])).max(now_us),
+        32..=56 => (chance.pick(&ends_us) - 1 + chance.pick(&[0, 1, 2, 1_000, 1_001])).max(now_us),
         57..=60 => now_us + chance.below(2 * agreement.quarantine().as_micros() as u64),
         61 => now_us - chance.below(Agreement::STEP_BACK.as_micros() as u64),
         62 => backwards + chance.below(3) - 1,

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redlockd::lease::{Abstention, ReleaseVote};
-use redlockd::node::{Agreement, EmbeddedError, EmbeddedNode, Node, Reply};
+use redlockd::node::{Agreement, EmbeddedError, EmbeddedNode, Reply};
 
 use super::{ACCEPTED, holder, stale};
-use crate::support::{Caller, Subject, agreement, embedded_node, lone_clock};
+use crate::support::{Caller, Subject, agreement, embedded_node, first_probe, lone_clock};
 
 async fn opened(directory: &Path, agreement: Agreement) -> (Subject, Duration) {
     let clock = lone_clock();
     let node = embedded_node(directory, agreement, &clock);
-    node.survey().await.unwrap();
-    let quarantine_left = node.probe(false).await.unwrap().quarantine_left;
+    let quarantine_left = first_probe(&node, false).await.unwrap().quarantine_left;
     (Subject::new(node, clock, ()), quarantine_left)
 }
 

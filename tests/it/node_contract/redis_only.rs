@@ -1,20 +1,20 @@
 //! What only a server can do to its node: forget, restart, be somebody else's, or be unfit to vote.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redlockd::lease::{Abstention, AcquireVote, Ballot, ExtendVote, Holder, ReleaseVote};
-use redlockd::node::{Agreement, Fault, Node, Probe, Reply};
+use redlockd::lease::{Abstention, AcquireVote, Ballot, ExtendVote, Holder, Quorum, ReleaseVote};
+use redlockd::node::{Agreement, ClusterClock, Fault, Node, Probe, Reply};
+use tokio::time::Instant;
 
 use super::{ACCEPTED, holder, in_the_way};
-use crate::support::{Caller, RedisServer, Subject, agreement, lone_clock, redis_node};
+use crate::support::{Caller, FrozenClock, RedisServer, Subject, agreement, first_probe, lone_clock, redis_node};
 
 /// A first look at `server` by a gateway of these settings.
 async fn greeted(server: &RedisServer, name: &str, agreement: Agreement, fresh: bool) -> (Subject, Result<Probe, Fault>) {
     let clock = lone_clock();
     let node = redis_node(server, name, agreement, &clock);
-    // It reads the clock even where it can't read more, as in cluster mode.
-    let _ = node.survey().await;
-    let probe = node.probe(fresh).await;
+    let probe = first_probe(&node, fresh).await;
     (Subject::new(node, clock, ()), probe)
 }
 
@@ -89,6 +89,16 @@ async fn a_restart_that_wrote_everything_down_forgets_nothing() {
     let (after, probe) = greeted(&server, "n1", agreement(), false).await;
     assert_eq!(probe.unwrap().quarantine_left, Duration::ZERO);
     assert_eq!(holder(&after, &alice.key).await.unwrap().ballot, Some(ballot));
+}
+
+#[tokio::test]
+async fn a_dead_server_was_sent_nothing() {
+    let mut server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let alice = Caller::new("lock", "alice");
+    server.kill();
+    assert!(matches!(subject.try_batch(vec![alice.acquire(subject.now())]).await, Err(Fault::NotSent(_))));
+    assert!(matches!(subject.node.probe(false).await, Err(Fault::NotSent(_) | Fault::Lost(_))));
 }
 
 #[tokio::test]
@@ -197,11 +207,11 @@ async fn a_higher_generation_ends_the_votes_of_the_one_before() {
 #[tokio::test]
 async fn a_wrong_clock_is_refused_with_how_wrong_it_is() {
     let real = lone_clock();
-    let clock = crate::support::FrozenClock::at(real.estimate_us() + 60_000_000);
+    let clock = FrozenClock::at(real.estimate_us() + 60_000_000);
     let server = RedisServer::start_with_clock(&clock);
-    let cluster = std::sync::Arc::new(redlockd::node::ClusterClock::new(redlockd::lease::Quorum::of(3)));
+    let cluster = Arc::new(ClusterClock::new(Quorum::of(3)));
     for other in [1, 2] {
-        cluster.sample(other, real.estimate_us(), tokio::time::Instant::now());
+        cluster.sample(other, real.estimate_us(), Instant::now());
     }
     let sentence = refusal(redis_node(&server, "n1", agreement(), &cluster).probe(true).await);
     assert!(sentence.contains("ahead of the median") && sentence.contains("fix its time synchronisation"), "{sentence}");
@@ -209,7 +219,7 @@ async fn a_wrong_clock_is_refused_with_how_wrong_it_is() {
 
 #[tokio::test]
 async fn a_frozen_clock_decides_to_the_microsecond() {
-    let clock = crate::support::FrozenClock::at(lone_clock().estimate_us());
+    let clock = FrozenClock::at(lone_clock().estimate_us());
     let server = RedisServer::start_with_clock(&clock);
     let subject = Subject::redis_on(&server).await;
     let (alice, window) = (Caller::new("lock", "alice"), agreement().window.as_micros() as u64);

@@ -8,6 +8,6 @@ mod wait;
 
 pub use caller::{Caller, lock_key};
 pub use frozen_clock::FrozenClock;
-pub use nodes::{Subject, agreement, embedded_node, lone_clock, redis_node};
+pub use nodes::{Subject, agreement, embedded_node, first_probe, lone_clock, redis_node};
 pub use redis_server::RedisServer;
 pub use wait::{eventually, eventually_async};

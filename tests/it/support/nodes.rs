@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use redlockd::lease::{Answer, Ballot, Quorum};
 use redlockd::node::redis::{Greeter, NodeAddress, RedisNode, RedisSettings};
-use redlockd::node::{Agreement, BatchReply, ClusterClock, Command, EmbeddedError, EmbeddedNode, Fault, Node, Reply};
+use redlockd::node::{Agreement, BatchReply, ClusterClock, Command, EmbeddedError, EmbeddedNode, Fault, Node, Probe, Reply};
 use tokio::time::Instant;
 
-use super::{RedisServer, eventually};
+use super::{RedisServer, eventually, eventually_async};
 
 /// Far longer than a call on loopback takes; a test that wants a silent node waits this long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,6 +39,16 @@ pub fn embedded_node(data_dir: &Path, agreement: Agreement, clock: &Arc<ClusterC
         Err(EmbeddedError::InUse(_)) => None,
         Err(other) => panic!("{other}"),
     })
+}
+
+/// What a node that is up says at first. On a machine that is busy with something else it may not answer in time.
+pub async fn first_probe(node: &dyn Node, fresh: bool) -> Result<Probe, Fault> {
+    let answered = async || {
+        // It reads the clock even where it can't read more, as in cluster mode.
+        let _ = node.survey().await;
+        Some(node.probe(fresh).await).filter(|outcome| !matches!(outcome, Err(Fault::NotSent(_))))
+    };
+    eventually_async("the node answers", answered).await
 }
 
 /// A node under test, with the clock to draw ballots from and whatever must live as long as it.
@@ -74,8 +84,7 @@ impl Subject {
     }
 
     async fn certified(self) -> Self {
-        self.node.survey().await.unwrap();
-        let probe = self.node.probe(true).await.unwrap();
+        let probe = first_probe(&*self.node, true).await.unwrap();
         assert_eq!(probe.quarantine_left, Duration::ZERO);
         self
     }
