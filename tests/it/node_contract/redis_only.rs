@@ -97,8 +97,9 @@ async fn a_dead_server_was_sent_nothing() {
     let subject = Subject::redis_on(&server).await;
     let alice = Caller::new("lock", "alice");
     server.kill();
-    assert!(matches!(subject.try_batch(vec![alice.acquire(subject.now())]).await, Err(Fault::NotSent(_))));
-    assert!(matches!(subject.node.probe(false).await, Err(Fault::NotSent(_) | Fault::Lost(_))));
+    // At once, rather than when the call's time is over.
+    let refused = Err(Fault::NotSent("connection refused".into()));
+    assert_eq!(subject.try_batch(vec![alice.acquire(subject.now())]).await, refused);
 }
 
 #[tokio::test]
@@ -202,6 +203,9 @@ async fn a_higher_generation_ends_the_votes_of_the_one_before() {
     assert!(is_quarantine(greeted(&server, "n1", raised, false).await.1.unwrap().quarantine_left));
     let answers = subject.batch(vec![alice.extend(alice.ttl), alice.release(ballot)]).await;
     assert_eq!(answers, [Err(Abstention::Epoch), Ok(Reply::Release(ReleaseVote::Freed))]);
+    // The connection is gone with the epoch, and there is no other for the generation before.
+    let Err(Fault::Refused(sentence)) = subject.try_batch(vec![alice.inspect()]).await else { panic!("not refused") };
+    assert!(sentence.contains("give this gateway the newer list"), "{sentence}");
 }
 
 #[tokio::test]
