@@ -133,7 +133,7 @@ async fn take(twins: &mut Twins, step: Step, story: &mut Vec<Step>) -> Result<()
     match &story[story.len() - 1] {
         Step::Begin { certified } => twins.begin(BEGIN_US, *certified).await,
         Step::Clock(now_us) => twins.set_clock(*now_us),
-        Step::Probe { gateway, fresh } => drop(twins.probe(*gateway, *fresh).await?),
+        Step::Probe { gateway, fresh } => twins.probe(*gateway, *fresh).await?,
         Step::Flush => twins.flush(),
         Step::LoseMarker => twins.change_marker(|_| None),
         Step::Restart => twins.change_marker(|marker| Some(Marker { run_id: "0123abcd".into(), ..marker })),

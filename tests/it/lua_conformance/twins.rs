@@ -97,48 +97,48 @@ impl Twins {
         }
     }
 
-    /// A batch of one gateway, answered by both sides. Nothing happens if the gateway is refused.
+    /// A batch of one gateway, answered by both sides. Without a connection it shakes hands first.
     pub async fn apply(&mut self, gateway: usize, commands: &[Command]) -> Result<(), Difference> {
-        // A refused connection says nothing to who waits for it; a probe tells why.
-        if self.gateways[gateway].epoch.is_none() && self.probe(gateway, false).await?.is_none() {
-            return Ok(());
-        }
         let now_us = self.hear_the_node();
-        let Gateway { agreement, node, epoch, .. } = &mut self.gateways[gateway];
-        let epoch = &mut *epoch.get_or_insert_with(|| Epoch::from(self.state.marker().expect("certified just now")));
-        let answers = self.state.apply(now_us, epoch, *agreement, commands);
-        let broken = answers.iter().any(|answer| matches!(answer, Err(Abstention::Epoch | Abstention::ClockBack)));
-        let expected = Ok(BatchReply { now_us, answers });
+        let greeted = match self.gateways[gateway].epoch.take() {
+            Some(epoch) => Ok(epoch),
+            None => self.state.handshake(now_us, &self.hello(gateway, false)).map(|marker| Epoch::from(&marker)),
+        };
         let sent: Vec<_> = commands.iter().cloned().map(Arc::new).collect();
-        let actual = node.apply(&sent, Instant::now() + CALL_TIMEOUT).await;
-        self.gateways[gateway].epoch.take_if(|_| broken);
-        same("the answers", &expected, &actual)?;
-        for answer in expected.iter().flat_map(|reply| &reply.answers) {
+        let actual = self.gateways[gateway].node.apply(&sent, Instant::now() + CALL_TIMEOUT).await;
+        let epoch = match greeted {
+            Ok(epoch) => epoch,
+            Err(refusal) => return same_refusal(&refusal, &actual),
+        };
+        let answers = self.state.apply(now_us, &epoch, self.gateways[gateway].agreement, commands);
+        for answer in &answers {
             *self.answered.entry(answer.label()).or_default() += 1;
         }
-        Ok(())
+        let broken = answers.iter().any(|answer| matches!(answer, Err(Abstention::Epoch | Abstention::ClockBack)));
+        self.gateways[gateway].epoch = Some(epoch).filter(|_| !broken);
+        same("the answers", &Ok(BatchReply { now_us, answers }), &actual)
     }
 
-    /// A handshake, on both sides. The marker if there was no refusal.
-    pub async fn probe(&mut self, gateway: usize, fresh: bool) -> Result<Option<Marker>, Difference> {
+    /// A handshake, on both sides, and what it leaves behind.
+    pub async fn probe(&mut self, gateway: usize, fresh: bool) -> Result<(), Difference> {
         let now_us = self.hear_the_node();
-        let Gateway { name, agreement, node, .. } = &self.gateways[gateway];
+        let expected = self.state.handshake(now_us, &self.hello(gateway, fresh));
+        let actual = self.gateways[gateway].node.probe(fresh).await;
+        match expected {
+            Ok(marker) => {
+                let left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
+                same("the quarantine", &Ok(left), &actual.map(|probe| probe.quarantine_left))?;
+            }
+            Err(refusal) => same_refusal(&refusal, &actual)?,
+        }
+        self.compare_memory()
+    }
+
+    fn hello(&self, gateway: usize, fresh: bool) -> Hello {
+        let Gateway { name, agreement, .. } = self.gateways[gateway];
         // Not durable: these servers write no file.
         let durable = Some(false);
-        let hello = Hello { agreement: *agreement, node: (*name).into(), run_id: self.run_id.clone(), reference_us: now_us, durable, fresh };
-        let expected = self.state.handshake(now_us, &hello);
-        let actual = node.probe(fresh).await;
-        let left = |marker: &Marker| Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
-        let agrees = match (&expected, &actual) {
-            (Ok(marker), Ok(probe)) => left(marker) == probe.quarantine_left,
-            (Err(refusal), Err(Fault::Refused(sentence))) => sentence.contains(told_by(refusal)),
-            _ => false,
-        };
-        if !agrees {
-            return Err(format!("the handshake: {expected:?} in Rust, {actual:?} in Lua"));
-        }
-        self.compare_memory()?;
-        Ok(expected.ok())
+        Hello { agreement, node: name.into(), run_id: self.run_id.clone(), reference_us: self.clock.now_us(), durable, fresh }
     }
 
     /// Moves the clock. Before it goes back both sides forget what has expired: Redis expires what it likes whenever
@@ -232,13 +232,18 @@ fn text_of(number: u64) -> Option<String> {
     Some(number.to_string()).filter(|_| 0 < number)
 }
 
-fn told_by(refusal: &HandshakeRefusal) -> &'static str {
-    match refusal {
+/// Redis nodes tell a refusal in a sentence.
+fn same_refusal<T: Debug>(in_rust: &HandshakeRefusal, in_lua: &Result<T, Fault>) -> Result<(), Difference> {
+    let said = match in_rust {
         HandshakeRefusal::ClockOff { .. } => "its clock is",
         HandshakeRefusal::NewerGeneration(_) => "it belongs to generation",
         HandshakeRefusal::OtherNode(_) => "it already votes as",
         HandshakeRefusal::OtherSettings(_) => "other gateways use other settings",
         HandshakeRefusal::Corrupt => "was not written by this version",
+    };
+    match in_lua {
+        Err(Fault::Refused(sentence)) if sentence.contains(said) => Ok(()),
+        other => Err(format!("the refusal: {in_rust:?} in Rust, {other:?} in Lua")),
     }
 }
 
