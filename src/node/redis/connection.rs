@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bb8_redis::RedisConnectionManager;
 use redis::aio::MultiplexedConnection;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::handshake::{self, Certified};
@@ -90,6 +91,31 @@ impl bb8::ManageConnection for Manager {
 
     fn has_broken(&self, connection: &mut NodeConnection) -> bool {
         connection.broken
+    }
+}
+
+/// Tells those who wait for a connection why none was made: left to itself the pool lets them wait until they give up.
+#[derive(Clone, Debug)]
+pub struct Failures(watch::Sender<Option<Fault>>);
+
+impl Failures {
+    pub fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// Hears of the failures from now on.
+    pub fn listen(&self) -> watch::Receiver<Option<Fault>> {
+        self.0.subscribe()
+    }
+}
+
+impl bb8::ErrorSink<Fault> for Failures {
+    fn sink(&self, fault: Fault) {
+        self.0.send_replace(Some(fault));
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<Fault>> {
+        Box::new(self.clone())
     }
 }
 

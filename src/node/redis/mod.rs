@@ -8,14 +8,15 @@ mod handshake;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bb8::Pool;
+use bb8::{Pool, PooledConnection};
 use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use address::{NodeAddress, NodeAddressError};
 pub use connection::Greeter;
-use connection::{Manager, NodeConnection};
+use connection::{Failures, Manager, NodeConnection};
 
 use super::{BatchReply, BoxFuture, Command, Fault, Node, Probe, Survey};
 use crate::lease::Abstention;
@@ -35,6 +36,8 @@ pub struct RedisSettings {
 /// One Redis or Valkey server.
 pub struct RedisNode {
     pool: Pool<Manager>,
+    /// Why connections could not be made.
+    failures: Failures,
     /// Probes have a connection of their own, so that load and a full pool don't look like a dead node.
     prober: Manager,
     probe_connection: Mutex<Option<NodeConnection>>,
@@ -44,6 +47,7 @@ pub struct RedisNode {
 impl RedisNode {
     /// Connects to nothing yet. Must be called within a tokio runtime.
     pub fn new(settings: RedisSettings) -> Result<Self, Fault> {
+        let failures = Failures::new();
         let pool = Pool::builder()
             .max_size(settings.pool_size)
             .min_idle(None)
@@ -52,19 +56,16 @@ impl RedisNode {
             .connection_timeout(CONNECT_TIMEOUT)
             .max_lifetime(None)
             .idle_timeout(None)
+            .error_sink(Box::new(failures.clone()))
             .build_unchecked(Manager::new(settings.greeter.clone())?);
-        Ok(Self { pool, prober: Manager::new(settings.greeter)?, probe_connection: Mutex::new(None), lock_prefix: settings.lock_prefix })
+        Ok(Self { pool, failures, prober: Manager::new(settings.greeter)?, probe_connection: Mutex::new(None), lock_prefix: settings.lock_prefix })
     }
 
     async fn call(&self, commands: &[Arc<Command>], deadline: Instant) -> Result<BatchReply, Fault> {
-        let late = |_| Fault::NotSent("no connection in time".into());
-        let mut connection = timeout_at(deadline, self.pool.get()).await.map_err(late)?.map_err(|error| match error {
-            bb8::RunError::User(fault) => fault,
-            bb8::RunError::TimedOut => Fault::NotSent("no connection in time".into()),
-        })?;
+        let mut connection = timeout_at(deadline, self.connection()).await.unwrap_or_else(|_| Err(no_connection()))?;
         let call = batch::encode(script_sha(), &connection.certified.epoch, &self.prober.greeter().agreement, &self.lock_prefix, commands);
         connection.broken = true;
-        let value = match timeout_at(deadline, connection.redis.send_packed_command(&call)).await {
+        let value = match timeout_at(deadline, answer_to(&mut connection.redis, &call)).await {
             Err(_) => return Err(Fault::Lost("no answer in time".into())),
             // The script is gone, and so is what the node knew: the next connection shakes hands.
             Ok(Err(error)) if error.code() == Some("NOSCRIPT") => return Err(Fault::NotSent("the node lost its scripts".into())),
@@ -74,6 +75,18 @@ impl RedisNode {
         let reply = batch::decode(value, &self.lock_prefix, commands).map_err(|_| Fault::Lost("the node's answer is not one of ours".into()))?;
         connection.broken = reply.answers.iter().any(|answer| matches!(answer, Err(Abstention::Epoch | Abstention::ClockBack)));
         Ok(reply)
+    }
+
+    async fn connection(&self) -> Result<PooledConnection<'_, Manager>, Fault> {
+        let mut failures = self.failures.listen();
+        tokio::select! {
+            biased;
+            connection = self.pool.get() => connection.map_err(|error| match error {
+                bb8::RunError::User(fault) => fault,
+                bb8::RunError::TimedOut => no_connection(),
+            }),
+            Ok(()) = failures.changed() => Err(failures.borrow().clone().unwrap_or_else(no_connection)),
+        }
     }
 
     async fn probe_once(&self, fresh: bool) -> Result<Probe, Fault> {
@@ -112,6 +125,18 @@ impl Node for RedisNode {
 
     fn apply<'a>(&'a self, batch: &'a [Arc<Command>], deadline: Instant) -> BoxFuture<'a, Result<BatchReply, Fault>> {
         Box::pin(self.call(batch, deadline))
+    }
+}
+
+fn no_connection() -> Fault {
+    Fault::NotSent("no connection in time".into())
+}
+
+/// The library hands over what the server refused as a value like any other.
+async fn answer_to(redis: &mut MultiplexedConnection, call: &Cmd) -> RedisResult<Value> {
+    match redis.send_packed_command(call).await? {
+        Value::ServerError(refusal) => Err(refusal.into()),
+        value => Ok(value),
     }
 }
 

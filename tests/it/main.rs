@@ -1,0 +1,5 @@
+//! The tests that need more than one module, or more than one process.
+
+mod lua_conformance;
+mod node_contract;
+mod support;

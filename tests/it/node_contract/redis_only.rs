@@ -1,0 +1,233 @@
+//! What only a server can do to its node: forget, restart, be somebody else's, or be unfit to vote.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redlockd::lease::{Abstention, AcquireVote, Ballot, ExtendVote, Holder, Quorum, ReleaseVote};
+use redlockd::node::{Agreement, ClusterClock, Fault, Node, Probe, Reply};
+use tokio::time::Instant;
+
+use super::{ACCEPTED, holder, in_the_way};
+use crate::support::{Caller, FrozenClock, RedisServer, Subject, agreement, first_probe, lone_clock, redis_node};
+
+/// A first look at `server` by a gateway of these settings.
+async fn greeted(server: &RedisServer, name: &str, agreement: Agreement, fresh: bool) -> (Subject, Result<Probe, Fault>) {
+    let clock = lone_clock();
+    let node = redis_node(server, name, agreement, &clock);
+    let probe = first_probe(&node, fresh).await;
+    (Subject::new(node, clock, ()), probe)
+}
+
+async fn refusal_of(server: &RedisServer) -> String {
+    refusal(greeted(server, "n1", agreement(), true).await.1)
+}
+
+fn refusal(probe: Result<Probe, Fault>) -> String {
+    match probe {
+        Err(Fault::Refused(sentence)) => sentence,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn is_quarantine(left: Duration) -> bool {
+    let full = agreement().quarantine();
+    full / 2 < left && left <= full + Duration::from_millis(10)
+}
+
+#[tokio::test]
+async fn the_first_contact_is_quarantined_and_releases_go_on() {
+    let server = RedisServer::start();
+    let (subject, probe) = greeted(&server, "n1", agreement(), false).await;
+    assert!(is_quarantine(probe.unwrap().quarantine_left));
+    let alice = Caller::new("lock", "alice");
+    let record = format!("17 - {} alice", alice.lease.reveal());
+    server.run::<()>(&["SET", "redlockd:lock:lock", &record, "PX", "60000"]);
+    let answers = subject.batch(vec![alice.acquire(subject.now()), alice.inspect(), alice.release(subject.now()), alice.cancel(subject.now())]).await;
+    assert!(answers[..2].iter().all(|answer| matches!(answer, Err(Abstention::Quarantined { .. }))), "{answers:?}");
+    assert_eq!(answers[2..], [Ok(Reply::Release(ReleaseVote::Freed)), Ok(Reply::Cancel { freed: false })]);
+}
+
+#[tokio::test]
+async fn a_fresh_cluster_votes_at_once_and_stays_certified() {
+    let server = RedisServer::start();
+    assert!(!redis_node(&server, "n1", agreement(), &lone_clock()).survey().await.unwrap().has_marker);
+    assert_eq!(greeted(&server, "n1", agreement(), true).await.1.unwrap().quarantine_left, Duration::ZERO);
+    let (subject, probe) = greeted(&server, "n1", agreement(), false).await;
+    assert_eq!(probe.unwrap().quarantine_left, Duration::ZERO);
+    assert!(subject.node.survey().await.unwrap().has_marker);
+}
+
+#[tokio::test]
+async fn a_flush_is_noticed_by_the_next_batch_and_quarantined_by_the_next_probe() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let alice = Caller::new("lock", "alice");
+    subject.ask(alice.acquire(subject.now())).await.unwrap();
+    server.run::<()>(&["FLUSHALL"]);
+    assert_eq!(subject.ask(alice.acquire(subject.now())).await, Err(Abstention::Epoch));
+    assert!(is_quarantine(subject.node.probe(false).await.unwrap().quarantine_left));
+    assert!(matches!(subject.ask(alice.acquire(subject.now())).await, Err(Abstention::Quarantined { .. })));
+}
+
+#[tokio::test]
+async fn a_restart_that_forgets_is_quarantined() {
+    let mut server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    subject.ask(Caller::new("lock", "alice").acquire(subject.now())).await.unwrap();
+    server.restart();
+    assert!(subject.try_batch(vec![Caller::new("lock", "bob").acquire(subject.now())]).await.is_err());
+    assert!(is_quarantine(greeted(&server, "n1", agreement(), false).await.1.unwrap().quarantine_left));
+}
+
+#[tokio::test]
+async fn a_restart_that_wrote_everything_down_forgets_nothing() {
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let subject = Subject::redis_on(&server).await;
+    let (alice, ballot) = (Caller::new("lock", "alice"), subject.now());
+    subject.ask(alice.acquire(ballot)).await.unwrap();
+    server.restart();
+    let (after, probe) = greeted(&server, "n1", agreement(), false).await;
+    assert_eq!(probe.unwrap().quarantine_left, Duration::ZERO);
+    assert_eq!(holder(&after, &alice.key).await.unwrap().ballot, Some(ballot));
+}
+
+#[tokio::test]
+async fn a_dead_server_was_sent_nothing() {
+    let mut server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let alice = Caller::new("lock", "alice");
+    server.kill();
+    // At once, rather than when the call's time is over.
+    let refused = Err(Fault::NotSent("connection refused".into()));
+    assert_eq!(subject.try_batch(vec![alice.acquire(subject.now())]).await, refused);
+}
+
+#[tokio::test]
+async fn a_paused_server_loses_the_reply_and_goes_on_later() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let alice = Caller::new("lock", "alice");
+    subject.ask(alice.inspect()).await.unwrap();
+    server.pause();
+    assert!(matches!(subject.try_batch(vec![alice.inspect()]).await, Err(Fault::Lost(_))));
+    server.resume();
+    assert_eq!(subject.ask(alice.acquire(subject.now())).await, ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_foreign_string_is_a_holder_without_a_token() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    server.run::<()>(&["SET", "redlockd:lock:lock", "f3a1c0de"]);
+    let alice = Caller::new("lock", "alice");
+    let foreign = Holder { ballot: None, owner: None, left: None };
+    assert_eq!(in_the_way(subject.ask(alice.acquire(subject.now())).await), foreign);
+    let answers = subject.batch(vec![alice.extend(alice.ttl), alice.release(subject.now())]).await;
+    assert_eq!(answers, [Ok(Reply::Extend(ExtendVote::HeldByOther)), Ok(Reply::Release(ReleaseVote::HeldByOther))]);
+    assert_eq!(server.run::<String>(&["GET", "redlockd:lock:lock"]), "f3a1c0de");
+}
+
+#[tokio::test]
+async fn a_foreign_hash_fails_its_own_commands_only_and_survives() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    server.run::<()>(&["HSET", "redlockd:lock:hash", "field", "value"]);
+    let (hash, other) = (Caller::new("hash", "alice"), Caller::new("other", "alice"));
+    let ballot = subject.now();
+    let commands =
+        vec![hash.acquire(ballot), hash.extend(hash.ttl), hash.inspect(), other.acquire(ballot), hash.release(ballot), hash.cancel(ballot)];
+    let answers = subject.batch(commands).await;
+    assert!(answers[..3].iter().all(|answer| matches!(answer, Err(Abstention::Failed(_)))), "{answers:?}");
+    assert_eq!(answers[3], ACCEPTED);
+    assert_eq!(server.run::<String>(&["HGET", "redlockd:lock:hash", "field"]), "value");
+}
+
+#[tokio::test]
+async fn lost_scripts_are_loaded_again_behind_a_new_handshake() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let alice = Caller::new("lock", "alice");
+    subject.ask(alice.inspect()).await.unwrap();
+    server.run::<()>(&["SCRIPT", "FLUSH"]);
+    assert!(matches!(subject.try_batch(vec![alice.inspect()]).await, Err(Fault::NotSent(_))));
+    assert_eq!(subject.ask(alice.acquire(subject.now())).await, ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_server_that_is_unfit_to_vote_is_refused_with_what_to_do() {
+    let evicting = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]);
+    assert!(refusal_of(&evicting).await.contains("set it to noeviction"));
+    let replica = RedisServer::start();
+    replica.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(refusal_of(&replica).await.contains("name an independent master"));
+    let cluster = RedisServer::start_with(&["--cluster-enabled", "yes"]);
+    assert!(refusal_of(&cluster).await.contains("use independent masters"));
+}
+
+#[tokio::test]
+async fn a_marker_of_another_program_is_refused_and_kept() {
+    let server = RedisServer::start();
+    server.run::<()>(&["SET", "redlockd:node", "not a marker"]);
+    assert!(refusal_of(&server).await.contains("was not written by this version"));
+    assert_eq!(server.run::<String>(&["GET", "redlockd:node"]), "not a marker");
+}
+
+#[tokio::test]
+async fn two_entries_that_reach_one_server_are_refused() {
+    let server = RedisServer::start();
+    greeted(&server, "n1", agreement(), true).await.1.unwrap();
+    let sentence = refusal(greeted(&server, "n2", agreement(), true).await.1);
+    assert!(sentence.contains("\"n1\"") && sentence.contains("give every node one entry"), "{sentence}");
+}
+
+#[tokio::test]
+async fn other_settings_are_refused_until_the_generation_is_raised() {
+    let server = RedisServer::start();
+    let longer = Agreement { max_ttl: 2 * agreement().max_ttl, ..agreement() };
+    greeted(&server, "n1", longer, true).await.1.unwrap();
+    assert!(refusal_of(&server).await.contains("max_ttl 10m and clock_window 500ms there, 5m and 500ms here"));
+    let raised = Agreement { generation: 2, ..agreement() };
+    let (_, probe) = greeted(&server, "n1", raised, true).await;
+    // The longer leases of the generation before may still be live.
+    assert!(probe.unwrap().quarantine_left > agreement().quarantine());
+    assert!(refusal(greeted(&server, "n1", longer, true).await.1).contains("generation 2"));
+}
+
+#[tokio::test]
+async fn a_higher_generation_ends_the_votes_of_the_one_before() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let (alice, ballot) = (Caller::new("lock", "alice"), subject.now());
+    subject.ask(alice.acquire(ballot)).await.unwrap();
+    let raised = Agreement { generation: 2, ..agreement() };
+    assert!(is_quarantine(greeted(&server, "n1", raised, false).await.1.unwrap().quarantine_left));
+    let answers = subject.batch(vec![alice.extend(alice.ttl), alice.release(ballot)]).await;
+    assert_eq!(answers, [Err(Abstention::Epoch), Ok(Reply::Release(ReleaseVote::Freed))]);
+    // The connection is gone with the epoch, and there is no other for the generation before.
+    let Err(Fault::Refused(sentence)) = subject.try_batch(vec![alice.inspect()]).await else { panic!("not refused") };
+    assert!(sentence.contains("give this gateway the newer list"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_refused_with_how_wrong_it_is() {
+    let real = lone_clock();
+    let clock = FrozenClock::at(real.estimate_us() + 60_000_000);
+    let server = RedisServer::start_with_clock(&clock);
+    let cluster = Arc::new(ClusterClock::new(Quorum::of(3)));
+    for other in [1, 2] {
+        cluster.sample(other, real.estimate_us(), Instant::now());
+    }
+    let sentence = refusal(redis_node(&server, "n1", agreement(), &cluster).probe(true).await);
+    assert!(sentence.contains("ahead of the median") && sentence.contains("fix its time synchronisation"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_frozen_clock_decides_to_the_microsecond() {
+    let clock = FrozenClock::at(lone_clock().estimate_us());
+    let server = RedisServer::start_with_clock(&clock);
+    let subject = Subject::redis_on(&server).await;
+    let (alice, window) = (Caller::new("lock", "alice"), agreement().window.as_micros() as u64);
+    let edge = Ballot::from_micros(clock.now_us() + window);
+    assert_eq!(subject.ask(alice.acquire(edge.next())).await, Ok(Reply::Acquire(AcquireVote::Ahead)));
+    assert_eq!(subject.ask(alice.acquire(edge)).await, ACCEPTED);
+}

@@ -1,0 +1,62 @@
+//! Whoever asks a node for a lock, and the commands it sends.
+
+use std::time::Duration;
+
+use redlockd::lease::{AttemptId, Ballot, LeaseId, LockKey, OwnerLabel};
+use redlockd::node::Command;
+
+/// One attempt of one lease on one lock, from which every command of it can be made.
+#[derive(Clone)]
+pub struct Caller {
+    pub key: LockKey,
+    pub lease: LeaseId,
+    pub attempt: AttemptId,
+    pub ttl: Duration,
+    pub owner: Option<OwnerLabel>,
+}
+
+pub fn lock_key(name: &str) -> LockKey {
+    LockKey::new(name).unwrap()
+}
+
+impl Caller {
+    /// Its owner label is `name`, and its lease id is made of it.
+    pub fn new(lock: &str, name: &str) -> Self {
+        let lease = LeaseId::new(&format!("lease-of-{name:-<16}")).unwrap();
+        Self { key: lock_key(lock), lease, attempt: AttemptId(1), ttl: Duration::from_secs(30), owner: OwnerLabel::new(name).ok() }
+    }
+
+    /// The same lease in another attempt.
+    pub fn attempt(&self, attempt: u64) -> Self {
+        Self { attempt: AttemptId(attempt), ..self.clone() }
+    }
+
+    pub fn ttl(&self, ttl: Duration) -> Self {
+        Self { ttl, ..self.clone() }
+    }
+
+    pub fn acquire(&self, ballot: Ballot) -> Command {
+        self.acquire_over(ballot, None)
+    }
+
+    pub fn acquire_over(&self, ballot: Ballot, over: Option<Ballot>) -> Command {
+        let Self { key, lease, attempt, ttl, owner } = self.clone();
+        Command::Acquire { key, lease, attempt, ballot, over, ttl, owner }
+    }
+
+    pub fn extend(&self, ttl: Duration) -> Command {
+        Command::Extend { key: self.key.clone(), lease: self.lease.clone(), ttl }
+    }
+
+    pub fn release(&self, up_to: Ballot) -> Command {
+        Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to }
+    }
+
+    pub fn cancel(&self, up_to: Ballot) -> Command {
+        Command::Cancel { key: self.key.clone(), lease: self.lease.clone(), attempt: self.attempt, up_to }
+    }
+
+    pub fn inspect(&self) -> Command {
+        Command::Inspect { key: self.key.clone() }
+    }
+}

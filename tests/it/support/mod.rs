@@ -1,0 +1,13 @@
+//! What the tests stand on: real servers, clocks that can be set, and nodes on both.
+
+mod caller;
+mod frozen_clock;
+mod nodes;
+mod redis_server;
+mod wait;
+
+pub use caller::{Caller, lock_key};
+pub use frozen_clock::FrozenClock;
+pub use nodes::{Subject, agreement, embedded_node, first_probe, lone_clock, redis_node};
+pub use redis_server::RedisServer;
+pub use wait::{eventually, eventually_async};

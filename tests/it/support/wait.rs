@@ -1,0 +1,32 @@
+//! Waiting for what happens in its own time.
+
+use std::time::{Duration, Instant};
+
+/// Far longer than anything here takes, even on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often to look again.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Tries until there is something, and fails the test with `what` did not happen.
+pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+/// The same for what has to be awaited.
+pub async fn eventually_async<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = attempt().await {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
