@@ -14,7 +14,7 @@ mod problem;
 mod state;
 
 use axum::Router;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -32,7 +32,6 @@ pub fn router(state: AppState) -> Router {
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(map_response(problem::only_problems))
         .layer(from_fn_with_state(state.clone(), observe::observe))
         .with_state(state)
 }

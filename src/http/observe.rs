@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::debug;
 
+use super::problem::only_problems;
 use super::state::AppState;
 
 pub async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
@@ -16,7 +17,7 @@ pub async fn observe(State(state): State<AppState>, request: Request, next: Next
     let route = matched.as_ref().map_or("other", |path| route_label(path.as_str()));
     let begun = Instant::now();
     let _in_flight = InFlight::enter(&state);
-    let response = next.run(request).await;
+    let response = only_problems(next.run(request).await);
     let status = response.status();
     let elapsed = begun.elapsed();
     state.metrics.http_requests.with_label_values(&[route, method, status.as_str()]).inc();

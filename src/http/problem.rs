@@ -238,7 +238,7 @@ pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 }
 
 /// Gives answers of the framework (a missing file of the documentation, say) the same form as ours.
-pub async fn only_problems(response: Response) -> Response {
+pub fn only_problems(response: Response) -> Response {
     let status = response.status();
     let is_problem = |headers: &HeaderMap| headers.get(CONTENT_TYPE).is_some_and(|value| value == PROBLEM_JSON);
     if !(status.is_client_error() || status.is_server_error()) || is_problem(response.headers()) {

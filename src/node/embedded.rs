@@ -171,14 +171,14 @@ impl Disk {
         if changes.is_empty() {
             return Ok(());
         }
-        write(&self.database, &self.state, &changes).or_else(|error| {
+        write(&self.database, &self.state, &changes).map_err(|error| {
             tracing::error!(%error, "cannot write to the data directory");
             match load(&self.database) {
                 Ok(state) => self.state = state,
                 // Nothing certain is known any more, so nothing may vote.
                 Err(_) => self.epoch = None,
             }
-            Err(Fault::Lost(format!("the disk failed: {error}")))
+            Fault::Lost(format!("the disk failed: {error}"))
         })
     }
 }

@@ -28,9 +28,10 @@ impl Agreement {
         (self.max_ttl + self.max_ttl / 100).max(6 * self.window + Self::STEP_BACK)
     }
 
-    /// How long after its ballot a fence record is kept: W + B + g. From then on the window refuses what it refused.
+    /// How long a fence record is kept after it was written: 2W + B + g, so at least W + B + g after its ballot.
+    /// From then on the window refuses what it refused.
     pub fn fence_keep(&self) -> Duration {
-        self.window + Self::STEP_BACK + Self::HIGH_WATER_LAG
+        2 * self.window + Self::STEP_BACK + Self::HIGH_WATER_LAG
     }
 
     /// The stricter of two agreements, for the quarantine between them.

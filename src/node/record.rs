@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::lease::{AttemptId, Ballot, LeaseId, OwnerLabel};
 
-/// `ballot attempt-or-dash lease_id owner`. A dash means firm: no cancel can free it.
+/// `ballot attempt-or-dash lease_id owner`, the ballot and the attempt 16 characters wide. A dash means firm: no
+/// cancel can free it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LockRecord {
     pub ballot: Ballot,
@@ -18,8 +19,8 @@ impl fmt::Display for LockRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner = self.owner.as_ref().map_or("", OwnerLabel::as_str);
         match self.attempt {
-            Some(attempt) => write!(f, "{} {attempt} {} {owner}", self.ballot, self.lease.reveal()),
-            None => write!(f, "{} - {} {owner}", self.ballot, self.lease.reveal()),
+            Some(attempt) => write!(f, "{:016} {attempt} {} {owner}", self.ballot, self.lease.reveal()),
+            None => write!(f, "{:016} - {} {owner}", self.ballot, self.lease.reveal()),
         }
     }
 }
@@ -28,10 +29,11 @@ impl LockRecord {
     /// Reads a record; none if another program wrote it.
     pub fn parse(text: &str) -> Option<Self> {
         let mut fields = text.splitn(4, ' ');
-        let ballot = Ballot::from_micros(fields.next()?.parse().ok()?);
+        let wide = |field: &&str| field.len() == 16;
+        let ballot = Ballot::from_micros(fields.next().filter(wide)?.parse().ok()?);
         let attempt = match fields.next()? {
             "-" => None,
-            hex => Some(AttemptId(u64::from_str_radix(hex, 16).ok()?)),
+            hex => Some(AttemptId(u64::from_str_radix(Some(hex).filter(wide)?, 16).ok()?)),
         };
         let lease = LeaseId::new(fields.next()?).ok()?;
         Some(Self { ballot, attempt, lease, owner: OwnerLabel::new(fields.next()?).ok() })
@@ -58,7 +60,15 @@ mod tests {
 
     #[test]
     fn the_record_of_another_program_is_not_ours() {
-        for foreign in ["", "f3a1c0de", "17 x", "1795000000000123 zz 0123456789abcdef ", "1795000000000123 - short "] {
+        for foreign in [
+            "",
+            "f3a1c0de",
+            "17 x",
+            "17 - 0123456789abcdef ",
+            "1795000000000123 beef 0123456789abcdef ",
+            "1795000000000123 zz 0123456789abcdef ",
+            "1795000000000123 - short ",
+        ] {
             assert_eq!(LockRecord::parse(foreign), None, "{foreign:?}");
         }
     }

@@ -128,7 +128,9 @@ impl State {
         }
         let floor = self.floor(batch, key);
         let mut lasts_ms = ttl_ms;
-        if let Some(held) = self.live(batch, key).cloned() {
+        let held = self.live(batch, key).cloned();
+        let is_free = held.is_none();
+        if let Some(held) = held {
             let left_ms = held.expires_ms - batch.now_ms();
             let old = held.value;
             if old.lease != new.lease {
@@ -150,6 +152,9 @@ impl State {
             lasts_ms = lasts_ms.max(left_ms);
         }
         if new.ballot <= floor {
+            if is_free {
+                self.renew_fence(batch, key);
+            }
             return AcquireVote::Stale { floor };
         }
         self.set_fence(batch, key, new.ballot);
@@ -336,9 +341,13 @@ impl State {
         self.locks.get(key).filter(|lock| batch.now_ms() <= lock.expires_ms)
     }
 
+    fn live_fence(&self, batch: &Batch, key: &LockKey) -> Option<Ballot> {
+        self.fences.get(key).filter(|fence| batch.now_ms() <= fence.expires_ms).map(|fence| fence.value)
+    }
+
     /// The highest ballot that this node refuses for this lock.
     fn floor(&self, batch: &Batch, key: &LockKey) -> Ballot {
-        let fence = self.fences.get(key).filter(|fence| batch.now_ms() <= fence.expires_ms).map(|fence| fence.value);
+        let fence = self.live_fence(batch, key);
         let behind = Ballot::from_micros(batch.now_us.saturating_sub(micros(batch.agreement.window)));
         fence.unwrap_or_default().max(behind)
     }
@@ -351,8 +360,15 @@ impl State {
         }
     }
 
+    /// The script writes before it looks, and puts back what it found: for the full time again, which refuses no less.
+    fn renew_fence(&mut self, batch: &Batch, key: &LockKey) {
+        if let Some(fence) = self.live_fence(batch, key) {
+            self.set_fence(batch, key, fence);
+        }
+    }
+
     fn set_fence(&mut self, batch: &Batch, key: &LockKey, ballot: Ballot) {
-        let expires_ms = (ballot.micros() + micros(batch.agreement.fence_keep())).div_ceil(1000);
+        let expires_ms = batch.now_ms() + millis(batch.agreement.fence_keep());
         if let Some(old) = self.fences.insert(key.clone(), Expiring { value: ballot, expires_ms }) {
             self.expiries.remove(&(old.expires_ms, Change::Fence(key.clone())));
         }

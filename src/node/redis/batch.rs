@@ -1,11 +1,12 @@
 //! A batch of commands as one `EVALSHA`, and its array as replies. The other side is `scripts/batch.lua`.
 
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use crate::lease::{Abstention, AcquireVote, Answer, Ballot, ExtendVote, Holder, InspectVote, LockKey, ReleaseVote};
+use crate::lease::{Abstention, AcquireVote, Answer, Ballot, ExtendVote, Holder, InspectVote, LeaseId, LockKey, ReleaseVote};
 use crate::node::{Agreement, BatchReply, Command, Epoch, LockRecord, Page, Reply};
 
 pub const SCRIPT: &str = include_str!("scripts/batch.lua");
@@ -32,11 +33,12 @@ pub fn encode(sha: &str, epoch: &Epoch, agreement: &Agreement, lock_prefix: &str
         }
     }
     call.arg(&*epoch.text).arg(epoch.ready_at_ms);
-    for duration in [agreement.window, Agreement::STEP_BACK, Agreement::HIGH_WATER_LAG, agreement.fence_keep()] {
+    for duration in [agreement.window, Agreement::STEP_BACK, Agreement::HIGH_WATER_LAG] {
         call.arg(duration.as_micros() as u64);
     }
+    call.arg(agreement.fence_keep().as_millis() as u64);
     for command in commands {
-        arguments(&mut call, command, lock_prefix);
+        arguments(&mut call, command, lock_prefix, &mut name);
     }
     call
 }
@@ -49,21 +51,44 @@ fn lock_of(command: &Command) -> Option<&LockKey> {
     }
 }
 
-fn arguments(call: &mut Cmd, command: &Command, lock_prefix: &str) {
+fn arguments(call: &mut Cmd, command: &Command, lock_prefix: &str, text: &mut String) {
     match command {
         Command::Acquire { lease, attempt, ballot, over, ttl, owner, .. } => {
-            call.arg("A").arg(ballot.micros()).arg(lease.reveal()).arg(attempt.to_string()).arg(ttl.as_millis() as u64);
-            call.arg(over.unwrap_or_default().micros()).arg(owner.as_ref().map_or("", |owner| owner.as_str()))
+            let record = LockRecord { ballot: *ballot, attempt: Some(*attempt), lease: lease.clone(), owner: owner.clone() };
+            match over {
+                None => call.arg("A"),
+                Some(over) => call.arg("O").arg(digits(text, *over)),
+            };
+            call.arg(written(text, format_args!("{record}"))).arg(ttl.as_millis() as u64)
         }
-        Command::Extend { lease, ttl, .. } => call.arg("E").arg(lease.reveal()).arg(ttl.as_millis() as u64),
-        Command::Release { lease, up_to, .. } => call.arg("R").arg(lease.reveal()).arg(up_to.micros()),
-        Command::Cancel { lease, attempt, up_to, .. } => call.arg("C").arg(lease.reveal()).arg(attempt.to_string()).arg(up_to.micros()),
+        Command::Extend { lease, ttl, .. } => call.arg("E").arg(with_blank(text, lease)).arg(ttl.as_millis() as u64),
+        Command::Release { lease, up_to, .. } => call.arg("R").arg(with_blank(text, lease)).arg(digits(text, *up_to)),
+        Command::Cancel { lease, attempt, up_to, .. } => {
+            call.arg("C").arg(with_blank(text, lease)).arg(written(text, format_args!("{attempt}"))).arg(digits(text, *up_to))
+        }
         Command::Inspect { .. } => call.arg("I"),
         Command::Scan { prefix, cursor, limit } => {
             let cursor = if cursor.is_empty() { "0" } else { cursor };
             call.arg("S").arg(cursor).arg(glob(lock_prefix, prefix)).arg(*limit)
         }
     };
+}
+
+/// Writes into a buffer that is used again and again.
+fn written<'a>(text: &'a mut String, what: fmt::Arguments<'_>) -> &'a str {
+    text.clear();
+    text.write_fmt(what).expect("a string takes what is written to it");
+    text
+}
+
+/// A lease as it stands in a record, with the blank that ends it.
+fn with_blank<'a>(text: &'a mut String, lease: &LeaseId) -> &'a str {
+    written(text, format_args!("{} ", lease.reveal()))
+}
+
+/// A ballot as it stands in a record: digits that compare as text as they do as numbers.
+fn digits(text: &mut String, ballot: Ballot) -> &str {
+    written(text, format_args!("{ballot:016}"))
 }
 
 /// A pattern that matches the names that begin with these two, whatever they are made of.
@@ -148,7 +173,7 @@ fn acquire_vote(code: i64, details: &[Value]) -> Result<AcquireVote, Garbled> {
         (1, _) => AcquireVote::Accepted,
         (0, details) => AcquireVote::Busy(holder(details)?),
         (2, details) => AcquireVote::Mine { left: left(details)?.unwrap_or_default(), ballot: ballot(details.get(1))? },
-        (3, [Value::Int(floor)]) => AcquireVote::Stale { floor: Ballot::from_micros(*floor as u64) },
+        (3, [floor]) => AcquireVote::Stale { floor: Ballot::from_micros(text(Some(floor))?.and_then(|text| text.parse().ok()).ok_or(Garbled)?) },
         (4, _) => AcquireVote::Ahead,
         _ => return Err(Garbled),
     })

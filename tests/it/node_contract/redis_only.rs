@@ -40,7 +40,7 @@ async fn the_first_contact_is_quarantined_and_releases_go_on() {
     let (subject, probe) = greeted(&server, "n1", agreement(), false).await;
     assert!(is_quarantine(probe.unwrap().quarantine_left));
     let alice = Caller::new("lock", "alice");
-    let record = format!("17 - {} alice", alice.lease.reveal());
+    let record = format!("{:016} - {} alice", 17, alice.lease.reveal());
     server.run::<()>(&["SET", "redlockd:lock:lock", &record, "PX", "60000"]);
     let answers = subject.batch(vec![alice.acquire(subject.now()), alice.inspect(), alice.release(subject.now()), alice.cancel(subject.now())]).await;
     assert!(answers[..2].iter().all(|answer| matches!(answer, Err(Abstention::Quarantined { .. }))), "{answers:?}");

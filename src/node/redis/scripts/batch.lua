@@ -1,16 +1,19 @@
 -- One batch of commands on one node: the only script that votes. node/state.rs says the same in Rust.
 --
 -- KEYS  marker, high-water mark, then a lock and its fence per command (none for a scan)
--- ARGV  epoch, ready_at (ms), W (us), B (us), g (us), fence keep W+B+g (us), then per command its verb and arguments
--- Returns {now (us), one reply per command}. A reply is a number, or {number, details …}; see script.rs.
+-- ARGV  epoch, ready_at (ms), W (us), B (us), g (us), how long a fence is kept (ms), then per command its verb and arguments
+-- Returns {now (us), one reply per command}. A reply is a number, or {number, details …}; batch.rs reads them.
 --
--- Numbers: a ballot travels as text, because Lua prints it with 14 digits. TIME is called once, because Redis 7.0
--- does not freeze it. Times to live are relative and small, so that any printing of them is exact.
-local call, match, ceil, format = redis.call, string.match, math.ceil, string.format
+-- Every redis.call costs as much as all the rest of a command, so there are as few as can be, and numbers stay
+-- text: a ballot is 16 digits, which compare as text as they do as numbers and which Lua would print wrongly.
+-- TIME is called once, because Redis 7.0 does not freeze it.
+local call, try = redis.call, redis.pcall
+local sub, byte, match, format = string.sub, string.byte, string.match, string.format
+local KEYS, ARGV = KEYS, ARGV
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local W, B, g, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local W, keep = tonumber(ARGV[3]), ARGV[6]
+local lowest, highest = format('%016.0f', now - W), format('%016.0f', now + W)
 
 -- Why this node does not vote in this batch: epoch, clock stepped back, quarantine. Releases are carried out all the same.
 local refusal
@@ -18,148 +21,194 @@ local node = call('MGET', KEYS[1], KEYS[2])
 local high_water = tonumber(node[2] or '0')
 if node[1] ~= ARGV[1] then
   refusal = -1
-elseif now + B < high_water then
+elseif now + tonumber(ARGV[4]) < high_water then
   refusal = -2
 else
-  if high_water + g < now then call('SET', KEYS[2], format('%.0f', now)) end
+  if high_water + tonumber(ARGV[5]) < now then call('SET', KEYS[2], format('%.0f', now)) end
   local left = tonumber(ARGV[2]) * 1000 - now
-  if left > 0 then refusal = {-3, ceil(left / 1000)} end
+  if left > 0 then refusal = {-3, math.ceil(left / 1000)} end
 end
 
--- Where the next command's keys and arguments begin. Moved before a command runs, so that its failure harms no other.
+-- Where the keys and the arguments of the next command begin. Each moves them past its own before anything else.
 local k, a = 3, 7
 
-local function set_fence(fence, ballot, t)
-  call('SET', fence, ballot, 'PX', ceil((t + keep) / 1000) - now_ms)
+-- What a server that can't (out of memory, a foreign type) says, as this command's reply. It touches no other.
+local function failed(said)
+  return {-4, said}
+end
+
+-- A record is `ballot(16) attempt(16)-or-dash lease owner`; a lease comes with the blank behind it.
+-- Another program's record has something else there.
+local function is_of(record, lease)
+  local from = byte(record, 18) == 45 and 20 or 35
+  return sub(record, from, from + #lease - 1) == lease
+end
+
+-- The same record, firm: no cancel can free it.
+local function firm(record)
+  return sub(record, 1, 17) .. '-' .. sub(record, 34)
+end
+
+local function set_fence(fence, ballot)
+  return try('SET', fence, ballot, 'PX', keep)
 end
 
 -- A tombstone: refuses an acquire that its own cancel or release overtook. Capped, so that nobody can poison a fence.
-local function raise_fence(fence, old, ballot)
-  local t = tonumber(ballot)
-  if t > now + W then
-    t = now + W
-    ballot = format('%.0f', t)
-  end
-  if t > now - W and t > tonumber(old or '0') then set_fence(fence, ballot, t) end
+-- Returns what went wrong, if something did.
+local function raise_fence(fence, up_to)
+  if up_to > highest then up_to = highest end
+  if up_to > lowest and up_to > (call('MGET', fence)[1] or lowest) then return set_fence(fence, up_to).err end
 end
 
--- 1 accepted, {2, left, record} mine, {0, left, record} busy, {3, floor} stale, 4 ahead, 5 a foreign key
-local function acquire(lock, fence, p)
-  local ballot, lease, attempt, ttl = ARGV[p], ARGV[p + 1], ARGV[p + 2], ARGV[p + 3]
-  local t = tonumber(ballot)
-  if t > now + W then return 4 end
+-- The lock is there already. record is the caller's, over the highest ballot of another attempt that it may raise.
+local function acquire_held(lock, fence, record, ttl, over)
   local found = call('MGET', lock, fence)
-  local held, seen, floor = found[1], found[2], now - W
-  if seen then
-    seen = tonumber(seen)
-    if seen > floor then floor = seen end
-  end
-  if not held then
-    if t <= floor then return {3, floor} end
-    set_fence(fence, ballot, t)
-    -- MGET shows nothing where a list or a hash is; NX keeps it.
-    if not call('SET', lock, ballot .. ' ' .. attempt .. ' ' .. lease .. ' ' .. ARGV[p + 5], 'PX', ttl, 'NX') then return 5 end
-    return 1
-  end
-  local old, by, who, owner = match(held, '^(%d+) (%S+) (%S+) (.*)$')
+  local held, floor = found[1], found[2]
+  if not held then return 5 end -- not a string: not ours
   local left = call('PTTL', lock)
-  if who ~= lease then return {0, left, held} end
-  local old_t, own = tonumber(old), by == attempt
-  if own and old_t == t then return 1 end
+  if not is_of(held, match(record, '^%d+ %x+ (%S+ )')) then return {0, left, held} end
+  local ballot, old = sub(record, 1, 16), sub(held, 1, 16)
+  local own = sub(held, 18, 33) == sub(record, 18, 33)
+  if own and old == ballot then return 1 end
   local raises
-  if own then raises = old_t < t else raises = old_t <= tonumber(ARGV[p + 4]) end
+  if own then raises = old < ballot else raises = old <= over end
   if not raises then
-    if by ~= '-' then call('SET', lock, old .. ' - ' .. lease .. ' ' .. owner, 'KEEPTTL') end
+    if byte(held, 18) ~= 45 then
+      local done = try('SET', lock, firm(held), 'KEEPTTL')
+      if done.err then return failed(done.err) end
+    end
     return {2, left, held}
   end
-  if t <= floor then return {3, floor} end
-  set_fence(fence, ballot, t)
+  if not floor or floor < lowest then floor = lowest end
+  if ballot <= floor then return {3, floor} end
+  local done = set_fence(fence, ballot)
+  if done.err then return failed(done.err) end
   if left > tonumber(ttl) then ttl = left end
-  call('SET', lock, ballot .. (own and ' ' .. attempt .. ' ' or ' - ') .. lease .. ' ' .. ARGV[p + 5], 'PX', ttl)
+  done = try('SET', lock, own and record or firm(record), 'PX', ttl)
+  if done.err then return failed(done.err) end
   return 1
 end
 
--- {1, left, record} extended and firm, 0 gone, 2 held by another
-local function extend(lock, _, p)
-  local held = call('GET', lock)
+-- 1 accepted, {2, left, record} mine, {0, left, record} busy, {3, floor} stale, 4 ahead, 5 foreign key
+local function acquire_over(over)
+  local lock, fence, record, ttl = KEYS[k], KEYS[k + 1], ARGV[a + 1], ARGV[a + 2]
+  k, a = k + 2, a + 3
+  if refusal then return refusal end
+  local ballot = sub(record, 1, 16)
+  if ballot > highest then return 4 end
+  -- Written first and looked at after: in the usual case two calls are enough.
+  local done = try('SET', lock, record, 'PX', ttl, 'NX')
+  if not done then return acquire_held(lock, fence, record, ttl, over) end
+  if done.err then return failed(done.err) end
+  local seen = try('SET', fence, ballot, 'PX', keep, 'GET')
+  if seen and seen.err then
+    call('DEL', lock)
+    return failed(seen.err)
+  end
+  local floor = seen
+  if not floor or floor < lowest then floor = lowest end
+  if ballot > floor then return 1 end
+  call('DEL', lock)
+  -- A server out of memory refuses a script's first write, never a later one, so the fence comes back for sure.
+  if seen then call('SET', fence, seen, 'PX', keep) else call('DEL', fence) end
+  return {3, floor}
+end
+
+-- record, ttl
+local function acquire()
+  return acquire_over('')
+end
+
+-- over, record, ttl: rounds after the first
+local function raise()
+  a = a + 1
+  return acquire_over(ARGV[a])
+end
+
+-- lease, ttl: {1, left, record} extended and firm, 0 gone, 2 held by another
+local function extend()
+  local lock, lease, ttl = KEYS[k], ARGV[a + 1], ARGV[a + 2]
+  k, a = k + 2, a + 3
+  if refusal then return refusal end
+  local held = try('GET', lock)
   if not held then return 0 end
-  local old, by, who, owner = match(held, '^(%d+) (%S+) (%S+) (.*)$')
-  if who ~= ARGV[p] then return 2 end
-  local ttl, left = tonumber(ARGV[p + 1]), call('PTTL', lock)
+  if held.err then return failed(held.err) end
+  if not is_of(held, lease) then return 2 end
+  local left = call('PTTL', lock)
+  ttl = tonumber(ttl)
   if left > ttl then ttl = left end
-  if by ~= '-' then
-    call('SET', lock, old .. ' - ' .. who .. ' ' .. owner, 'PX', ttl)
+  if byte(held, 18) ~= 45 then
+    local done = try('SET', lock, firm(held), 'PX', ttl)
+    if done.err then return failed(done.err) end
   elseif left < ttl then
     call('PEXPIRE', lock, ttl)
   end
   return {1, ttl, held}
 end
 
--- 1 freed, 0 not held, 2 held by another, {3, record} held under a newer ballot
-local function release(lock, fence, p)
-  local found, vote = call('MGET', lock, fence), 0
-  local held, up_to = found[1], ARGV[p + 1]
-  if held then
-    local old, who = match(held, '^(%d+) %S+ (%S+) ')
-    if who ~= ARGV[p] then
+-- lease, up_to: 1 freed, 0 not held, 2 held by another, {3, record} held under a newer ballot
+local function release()
+  local lock, fence, lease, up_to = KEYS[k], KEYS[k + 1], ARGV[a + 1], ARGV[a + 2]
+  k, a = k + 2, a + 3
+  local held, vote = try('GET', lock), 0
+  if held and not held.err then
+    local ballot = sub(held, 1, 16)
+    if not is_of(held, lease) then
       vote = 2
-    elseif tonumber(old) > tonumber(up_to) then
+    elseif ballot > up_to then
       vote = {3, held}
     else
       call('DEL', lock)
+      -- The fence was raised to this ballot with the lock, and outlives what the window refuses.
+      if ballot == up_to then return 1 end
       vote = 1
     end
   end
-  raise_fence(fence, found[2], up_to)
+  local said = raise_fence(fence, up_to)
+  if said then return failed(said) end
   return vote
 end
 
--- 1 freed, 0 nothing to free
-local function cancel(lock, fence, p)
-  local found, freed = call('MGET', lock, fence), 0
-  if found[1] then
-    local by, who = match(found[1], '^%d+ (%S+) (%S+) ')
-    if who == ARGV[p] and by == ARGV[p + 1] then
-      call('DEL', lock)
-      freed = 1
-    end
+-- lease, attempt, up_to: 1 freed, 0 nothing to free
+local function cancel()
+  local lock, fence, lease, attempt, up_to = KEYS[k], KEYS[k + 1], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  k, a = k + 2, a + 4
+  local held, freed = try('GET', lock), 0
+  if held and not held.err and is_of(held, lease) and sub(held, 18, 33) == attempt then
+    call('DEL', lock)
+    freed = 1
   end
-  raise_fence(fence, found[2], ARGV[p + 2])
+  local said = raise_fence(fence, up_to)
+  if said then return failed(said) end
   return freed
 end
 
 -- 0 free, {1, left, record} held
-local function inspect(lock)
-  local held = call('GET', lock)
+local function inspect()
+  local lock = KEYS[k]
+  k, a = k + 2, a + 1
+  if refusal then return refusal end
+  local held = try('GET', lock)
   if not held then return 0 end
+  if held.err then return failed(held.err) end
   return {1, call('PTTL', lock), held}
 end
 
--- {cursor, names}
-local function scan(_, _, p)
-  return call('SCAN', ARGV[p], 'MATCH', ARGV[p + 1], 'COUNT', ARGV[p + 2], 'TYPE', 'string')
+-- cursor, pattern, count: {cursor, names}
+local function scan()
+  local p = a
+  a = a + 4
+  if refusal then return refusal end
+  local page = try('SCAN', ARGV[p + 1], 'MATCH', ARGV[p + 2], 'COUNT', ARGV[p + 3], 'TYPE', 'string')
+  if page.err then return failed(page.err) end
+  return page
 end
 
--- verb -> what it does, how many keys and arguments it takes, whether it votes
-local verbs = {
-  A = {acquire, 2, 6, true},
-  R = {release, 2, 2, false},
-  E = {extend, 2, 2, true},
-  C = {cancel, 2, 3, false},
-  I = {inspect, 2, 0, true},
-  S = {scan, 0, 3, true},
-}
-local replies, n = {now}, 1
-while ARGV[a] do
-  local verb = verbs[ARGV[a]]
-  local lock, fence, p = KEYS[k], KEYS[k + 1], a + 1
-  k, a, n = k + verb[2], a + 1 + verb[3], n + 1
-  if refusal and verb[4] then
-    replies[n] = refusal
-  else
-    local done, reply = pcall(verb[1], lock, fence, p)
-    if not done then reply = {-4, type(reply) == 'table' and reply.err or tostring(reply)} end
-    replies[n] = reply
-  end
+local verbs = {A = acquire, O = raise, R = release, E = extend, C = cancel, I = inspect, S = scan}
+local replies, n, verb = {now}, 1, ARGV[a]
+while verb do
+  n = n + 1
+  replies[n] = verbs[verb]()
+  verb = ARGV[a]
 end
 return replies
