@@ -1,7 +1,7 @@
 //! The queue in front of a node: gathers the commands of concurrent requests into batches, and bounds them.
 //!
-//! An idle node gets a batch of one at once, so nobody waits for a batch to fill; under load batches grow by
-//! themselves. There is no semaphore over several nodes: holding one node's permit while waiting for another's
+//! An idle node gets a batch of one at once, so nobody waits for a batch to fill; while it works on that the next
+//! one grows, and is sent beside the first only if it is full. There is no semaphore over several nodes: holding one node's permit while waiting for another's
 //! is hold-and-wait.
 
 use std::collections::VecDeque;
@@ -65,6 +65,18 @@ struct Waiting {
     /// What makes room for others goes first.
     urgent: VecDeque<Call>,
     normal: VecDeque<Call>,
+    /// Batches that are being sent or answered.
+    in_flight: usize,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.urgent.len() + self.normal.len()
+    }
+
+    fn pop(&mut self) -> Option<Call> {
+        self.urgent.pop_front().or_else(|| self.normal.pop_front())
+    }
 }
 
 impl NodeQueue {
@@ -111,8 +123,11 @@ impl NodeQueue {
             return Err(Abstention::Overloaded);
         }
         queue.push_back(call);
+        let is_work = if waiting.in_flight == 0 { waiting.len() == 1 } else { waiting.len() == MAX_BATCH };
         drop(waiting);
-        self.work.notify_one();
+        if is_work {
+            self.work.notify_one();
+        }
         Ok(())
     }
 
@@ -140,6 +155,7 @@ impl NodeQueue {
         loop {
             let batch = self.next_batch().await;
             self.send(batch).await;
+            self.waiting().in_flight -= 1;
         }
     }
 
@@ -160,17 +176,21 @@ impl NodeQueue {
         let mut late = Vec::new();
         let now = Instant::now();
         let mut waiting = self.waiting();
+        if 0 < waiting.in_flight && waiting.len() < MAX_BATCH {
+            return batch;
+        }
         while batch.len() < MAX_BATCH {
-            let Some(call) = waiting.urgent.pop_front().or_else(|| waiting.normal.pop_front()) else { break };
+            let Some(call) = waiting.pop() else { break };
             if call.deadline <= now || !call.receiver.is_waiting(call.tag) {
                 late.push(call);
             } else {
                 batch.push(call);
             }
         }
-        let more = !waiting.urgent.is_empty() || !waiting.normal.is_empty();
+        waiting.in_flight += usize::from(!batch.is_empty());
+        let is_more_work = MAX_BATCH <= waiting.len();
         drop(waiting);
-        if more {
+        if is_more_work {
             self.work.notify_one();
         }
         for call in late {
