@@ -79,7 +79,7 @@ impl App {
     /// Serves until `shutdown`, then drains: no new locks, running requests finish, what is half done is undone.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = Shutdown> + Send + 'static) -> Result<(), AppError> {
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(NoDelayAcceptor::new());
+        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(NoDelayAcceptor::new()).http1_only();
         server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         let draining = self.state.draining.clone();
         let (drain_delay, grace) = (self.drain_delay, self.grace);

@@ -13,9 +13,12 @@ mod probes;
 mod problem;
 mod state;
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use observe::ObserveLayer;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,8 +34,7 @@ pub fn router(state: AppState) -> Router {
         .route("/locks/", get(path::empty_key).post(path::empty_key).put(path::empty_key).delete(path::empty_key))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(from_fn_with_state(state.clone(), observe::observe))
+        .layer(ServiceBuilder::new().layer(ObserveLayer::new(Arc::clone(&state.metrics))).layer(CatchPanicLayer::custom(problem::panicked)))
         .with_state(state)
 }
 

@@ -1,44 +1,112 @@
 //! Counts and times every request. Never its path or query, which may name locks and lease ids.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
 use tracing::debug;
 
 use super::problem::only_problems;
-use super::state::AppState;
+use crate::metrics::Metrics;
 
-pub async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let method = method_label(request.method());
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or("other", |path| route_label(path.as_str()));
-    let begun = Instant::now();
-    let _in_flight = InFlight::enter(&state);
-    let response = only_problems(next.run(request).await);
-    let status = response.status();
-    let elapsed = begun.elapsed();
-    state.metrics.http_requests.with_label_values(&[route, method, status.as_str()]).inc();
-    state.metrics.http_seconds.with_label_values(&[route, method]).observe(elapsed.as_secs_f64());
-    debug!(method, route, status = status.as_u16(), elapsed_us = elapsed.as_micros() as u64, "request");
-    response
+/// A layer of its own rather than a middleware function, which would allocate and copy every request twice more.
+#[derive(Clone)]
+pub struct ObserveLayer {
+    metrics: Arc<Metrics>,
 }
 
-/// Counts down even when the client goes away and this future is dropped.
-struct InFlight<'a>(&'a AppState);
-
-impl<'a> InFlight<'a> {
-    fn enter(state: &'a AppState) -> Self {
-        state.metrics.http_in_flight.inc();
-        Self(state)
+impl ObserveLayer {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics }
     }
 }
 
-impl Drop for InFlight<'_> {
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Observe<S> {
+        Observe { inner, metrics: Arc::clone(&self.metrics) }
+    }
+}
+
+#[derive(Clone)]
+pub struct Observe<S> {
+    inner: S,
+    metrics: Arc<Metrics>,
+}
+
+impl<S, R> Service<Request> for Observe<S>
+where
+    S: Service<Request, Response = R>,
+    R: IntoResponse,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Observed<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let method = method_label(request.method());
+        let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
+        let in_flight = InFlight::enter(Arc::clone(&self.metrics));
+        Observed { answer: self.inner.call(request), method, route, begun: Instant::now(), in_flight }
+    }
+}
+
+pin_project! {
+    /// A request under way.
+    pub struct Observed<F> {
+        #[pin]
+        answer: F,
+        method: &'static str,
+        route: &'static str,
+        begun: Instant,
+        in_flight: InFlight,
+    }
+}
+
+impl<F, R, E> Future for Observed<F>
+where
+    F: Future<Output = Result<R, E>>,
+    R: IntoResponse,
+{
+    type Output = Result<Response, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = only_problems(ready!(this.answer.poll(context))?.into_response());
+        let (route, method, status) = (*this.route, *this.method, response.status());
+        let elapsed = this.begun.elapsed();
+        let metrics = &this.in_flight.0;
+        metrics.http_requests.with_label_values(&[route, method, status.as_str()]).inc();
+        metrics.http_seconds.with_label_values(&[route, method]).observe(elapsed.as_secs_f64());
+        debug!(method, route, status = status.as_u16(), elapsed_us = elapsed.as_micros() as u64, "request");
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// Counts down even when the client goes away and the future is dropped.
+struct InFlight(Arc<Metrics>);
+
+impl InFlight {
+    fn enter(metrics: Arc<Metrics>) -> Self {
+        metrics.http_in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.metrics.http_in_flight.dec();
+        self.0.http_in_flight.dec();
     }
 }
 
