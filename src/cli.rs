@@ -59,7 +59,7 @@ pub struct HealthcheckArgs {
     pub timeout: Duration,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub struct BenchArgs {
     /// The gateway to load
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL", conflicts_with = "raw")]

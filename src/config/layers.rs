@@ -32,7 +32,7 @@ impl fmt::Display for Origin {
 }
 
 /// The value of every setting, with its origin.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Layered {
     pub settings: Settings,
     origins: BTreeMap<String, Origin>,
@@ -99,14 +99,25 @@ fn fields(settings: &Settings) -> Map<String, Value> {
     }
 }
 
+/// Reads a file. An error names the line or the setting, never the value, which may be a password.
 fn read(path: &Path) -> Result<Settings, ConfigError> {
     let problem = |problem: String| ConfigError::File { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
-    // Only the message: the part of the file that the full error shows may hold a password.
-    toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
-        problem(format!("line {line}: {}", error.message()))
-    })
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        problem(format!("line {line} is not TOML"))
+    })?;
+    let known = fields(&Settings::defaults());
+    let mut values = Map::new();
+    for (name, value) in table {
+        let Some(example) = known.get(&name) else { return Err(problem(format!("there is no setting {name:?}"))) };
+        let value = serde_json::to_value(value).unwrap_or_default();
+        if serde_json::from_value::<Settings>(Value::Object(Map::from_iter([(name.clone(), value.clone())]))).is_err() {
+            return Err(problem(format!("{name} has a value of the wrong kind; it is written like {example}")));
+        }
+        values.insert(name, value);
+    }
+    serde_json::from_value(Value::Object(values)).map_err(|_| problem("its settings cannot be read".into()))
 }
 
 /// Refuses `REDLOCKD_…` variables that no setting has, except those that Kubernetes sets for a Service named redlockd.

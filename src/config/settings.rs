@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// What can be set. `max_ttl` in the file is `--max-ttl` on the command line and `REDLOCKD_MAX_TTL` in the environment.
 ///
-/// Flags beat the environment, which beats the file, which beats the defaults.
-#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+/// Flags beat the environment, which beats the file, which beats the defaults. Not printable: addresses may hold passwords.
+#[derive(Args, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Address to listen on [default: 127.0.0.1:8080]

@@ -136,10 +136,14 @@ impl NodeQueue {
         match self.node.probe(fresh).await {
             Ok(probe) => {
                 let left = probe.quarantine_left;
-                if self.health.probe_succeeded(probe) && left.is_zero() {
-                    info!(node = %self.name, "node is up and votes");
-                } else if !left.is_zero() && self.metrics.quarantined.get() == 0 {
-                    warn!(node = %self.name, left_s = left.as_secs(), "node may have forgotten locks: it is quarantined until every lease that it may have known is over");
+                match (self.health.probe_succeeded(probe), left.is_zero()) {
+                    (false, _) => {}
+                    (true, true) => info!(node = %self.name, "node is up and votes"),
+                    (true, false) => warn!(
+                        node = %self.name,
+                        left_s = left.as_secs_f64(),
+                        "node may have forgotten locks: it is quarantined until every lease that it may have known is over"
+                    ),
                 }
             }
             Err(fault) => {
