@@ -50,8 +50,9 @@ pub enum Shutdown {
     Promptly,
 }
 
-/// A client that takes longer to send its head than this holds a connection for nothing.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the head of the next request may take, and so how long a connection may idle. Longer than the 60 s after
+/// which balancers and client pools let go, so that they close first and no request meets a closing connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 impl App {
     /// Opens or connects the nodes. Returns when each has answered or failed once.
