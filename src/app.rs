@@ -95,7 +95,7 @@ impl App {
             handle.graceful_shutdown(Some(grace));
         });
         server.serve(self.router().into_make_service()).await?;
-        if timeout(grace, self.state.redlock.cluster().undone()).await.is_err() {
+        if timeout(grace, self.state.redlock.cluster().settled()).await.is_err() {
             warn!("some nodes could not be told to undo; what they hold ends with its ttl");
         }
         info!("stopped");

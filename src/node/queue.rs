@@ -112,6 +112,12 @@ impl NodeQueue {
         &self.health
     }
 
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.in_flight == 0 && waiting.len() == 0
+    }
+
     /// Takes a call, or says at once why not; the receiver then hears nothing more of it.
     pub fn submit(&self, call: Call) -> Result<(), Abstention> {
         if !self.health.is_reachable() {

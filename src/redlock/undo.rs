@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::lease::Answer;
@@ -24,7 +23,6 @@ pub struct Undo {
     nodes: Arc<[Arc<NodeQueue>]>,
     waiting: Vec<Mutex<VecDeque<Entry>>>,
     call_timeout: Duration,
-    emptied: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -44,7 +42,7 @@ struct Retry {
 impl Undo {
     pub fn start(nodes: Arc<[Arc<NodeQueue>]>, call_timeout: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
         let waiting = nodes.iter().map(|_| Mutex::default()).collect();
-        let undo = Arc::new(Self { nodes, waiting, call_timeout, emptied: Notify::new(), metrics });
+        let undo = Arc::new(Self { nodes, waiting, call_timeout, metrics });
         tokio::spawn(Arc::clone(&undo).keep_trying());
         undo
     }
@@ -61,15 +59,9 @@ impl Undo {
         self.metrics.undo_waiting.inc();
     }
 
-    /// Returns when nothing waits.
-    pub async fn done(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.metrics.undo_waiting.get() == 0 {
-                return;
-            }
-            emptied.await;
-        }
+    /// Whether nothing waits for `node`.
+    pub fn is_empty(&self, node: usize) -> bool {
+        self.of(node).is_empty()
     }
 
     async fn keep_trying(self: Arc<Self>) {
@@ -79,9 +71,6 @@ impl Undo {
             tick.tick().await;
             for node in self.nodes.iter().filter(|node| node.health().is_reachable()) {
                 self.try_some(node);
-            }
-            if self.metrics.undo_waiting.get() == 0 {
-                self.emptied.notify_waiters();
             }
         }
     }
