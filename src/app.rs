@@ -77,6 +77,11 @@ impl App {
         &self.state.redlock
     }
 
+    /// The switch that [`App::run`] turns when it is told to stop.
+    pub fn draining(&self) -> &Draining {
+        &self.state.draining
+    }
+
     /// Serves until `shutdown`, then drains: no new locks, running requests finish, what is half done is undone.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = Shutdown> + Send + 'static) -> Result<(), AppError> {
         let handle = Handle::new();

@@ -208,3 +208,60 @@ fn keep<C: Collector + Clone + 'static>(registry: &Registry, series: Result<C, p
     registry.register(Box::new(series.clone()))?;
     Ok(series)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lease::Abstention::{self, ClockBack, Epoch, Failed, Overloaded, Quarantined, Silent, Unreachable};
+    use crate::lease::{AcquireVote, Ballot, ExtendVote, Holder, InspectVote, ReleaseVote, Vote};
+    use crate::node::{Page, Reply};
+
+    /// Goes through all of them: a new one does not compile before it is added here.
+    fn after(abstention: &Abstention) -> Option<Abstention> {
+        match abstention {
+            Quarantined { .. } => Some(Epoch),
+            Epoch => Some(ClockBack),
+            ClockBack => Some(Unreachable),
+            Unreachable => Some(Overloaded),
+            Overloaded => Some(Silent),
+            Silent => Some(Failed("of memory".into())),
+            Failed(_) => None,
+        }
+    }
+
+    fn replies() -> Vec<Reply> {
+        let (ballot, left) = (Ballot::default(), Duration::ZERO);
+        let holder = Holder { ballot: None, owner: None, left: None };
+        vec![
+            Reply::Acquire(AcquireVote::Accepted),
+            Reply::Acquire(AcquireVote::Mine { ballot, left }),
+            Reply::Acquire(AcquireVote::Busy(holder.clone())),
+            Reply::Acquire(AcquireVote::Stale { floor: ballot }),
+            Reply::Acquire(AcquireVote::Ahead),
+            Reply::Extend(ExtendVote::Extended { ballot, left }),
+            Reply::Extend(ExtendVote::Gone),
+            Reply::Extend(ExtendVote::HeldByOther),
+            Reply::Release(ReleaseVote::Freed),
+            Reply::Release(ReleaseVote::NotHeld),
+            Reply::Release(ReleaseVote::HeldByOther),
+            Reply::Release(ReleaseVote::Newer { ballot }),
+            Reply::Cancel { freed: true },
+            Reply::Inspect(InspectVote::Free),
+            Reply::Inspect(InspectVote::Held { lease: None, holder }),
+            Reply::Page(Page { keys: Vec::new(), next: None }),
+        ]
+    }
+
+    #[test]
+    fn every_answer_of_a_node_has_its_series_and_every_series_its_answer() {
+        let abstentions = std::iter::successors(Some(Quarantined { left: Duration::ZERO }), after);
+        let mut labels: Vec<_> = abstentions.map(|abstention| abstention.label()).chain(replies().iter().map(Vote::label)).collect();
+        let mut votes = VOTES.to_vec();
+        labels.sort_unstable();
+        labels.dedup();
+        votes.sort_unstable();
+        assert_eq!(labels, votes);
+    }
+}

@@ -53,7 +53,7 @@ fn rewritten(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::path")]
 pub struct KeyParam {
     /// The lock: 1 to 512 bytes of UTF-8 without control characters. It may hold slashes, but no empty, `.` or `..` segments.
-    #[param(example = "orders/42", min_length = 1, max_length = 512)]
+    #[param(example = "orders/42", min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     key: String,
 }
 
@@ -62,7 +62,7 @@ pub struct KeyParam {
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
 pub struct TtlParam {
     /// How long the lease lives: `500ms`, `30s`, `5m`. From 100 ms to the server's `max_ttl`.
-    #[param(example = "30s", nullable = false)]
+    #[param(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     ttl: Option<String>,
 }
 
@@ -71,10 +71,10 @@ pub struct TtlParam {
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
 pub struct AcquireParams {
     /// How long the lease lives: `500ms`, `30s`, `5m`. From 100 ms to the server's `max_ttl`.
-    #[param(example = "30s", nullable = false)]
+    #[param(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     ttl: Option<String>,
     /// A label that others are shown.
-    #[param(example = "worker-7", min_length = 1, max_length = 128, nullable = false)]
+    #[param(example = "worker-7", min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", nullable = false)]
     owner: Option<String>,
     /// Your own id for this lease, so that a repeat after a lost answer gets the same lease.
     #[param(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
@@ -95,9 +95,9 @@ pub struct IdempotencyParam {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "describes a body for the OpenAPI document; read by http::options")]
 pub struct AcquireBody {
-    #[schema(example = "30s", nullable = false)]
+    #[schema(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     ttl: Option<String>,
-    #[schema(example = "worker-7", min_length = 1, max_length = 128, nullable = false)]
+    #[schema(example = "worker-7", min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", nullable = false)]
     owner: Option<String>,
     #[schema(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     lease_id: Option<String>,
@@ -108,7 +108,14 @@ pub struct AcquireBody {
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
 pub struct LeaseParams {
     /// The lease id that the acquire answered.
-    #[param(rename = "Lease-Id", example = "0mN3kX9vQ2bT7cYw5LrEfA", nullable = false)]
+    #[param(
+        rename = "Lease-Id",
+        example = "0mN3kX9vQ2bT7cYw5LrEfA",
+        min_length = 16,
+        max_length = 64,
+        pattern = "^[A-Za-z0-9_-]{16,64}$",
+        nullable = false
+    )]
     lease_id: Option<String>,
 }
 
@@ -117,7 +124,7 @@ pub struct LeaseParams {
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
 pub struct LeaseQuery {
     /// The lease id, where a header can't be sent.
-    #[param(nullable = false)]
+    #[param(min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     lease_id: Option<String>,
 }
 

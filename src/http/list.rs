@@ -2,8 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 
 use super::body::{HolderBody, ListBody, ListedBody};
+use super::locks::NO_STORE;
 use super::options::ListOptions;
 use super::problem::{AnyProblem, BodyProblem, Problem};
 use crate::redlock::Redlock;
@@ -16,8 +18,8 @@ use crate::redlock::Redlock;
     params(super::docs::ListParams),
     responses((status = 200, description = "A page of held locks.", body = ListBody), AnyProblem, BodyProblem)
 )]
-pub async fn list(State(redlock): State<Redlock>, options: ListOptions) -> Result<Json<ListBody>, Problem> {
+pub async fn list(State(redlock): State<Redlock>, options: ListOptions) -> Result<Response, Problem> {
     let listed = redlock.list(&options.prefix, options.cursor.as_deref(), options.limit).await?;
     let locks = listed.locks.iter().map(|lock| ListedBody { key: lock.key.to_string(), holder: HolderBody::from(&lock.holder) });
-    Ok(Json(ListBody { locks: locks.collect(), next_cursor: listed.next }))
+    Ok(([NO_STORE], Json(ListBody { locks: locks.collect(), next_cursor: listed.next })).into_response())
 }

@@ -17,7 +17,8 @@ use crate::redlock::{AcquireRequest, Inspected, Redlock};
 
 const LEASE_ID: HeaderName = HeaderName::from_static("lease-id");
 const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
-const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// Who holds a lock is old news a moment later, and a lease id is a secret.
+pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 /// Acquire a lock
 ///

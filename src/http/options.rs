@@ -178,8 +178,10 @@ impl Given {
     }
 
     fn prefers_wait(&self) -> bool {
-        let preferences = self.headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split([',', ';']));
-        preferences.into_iter().any(|preference| preference.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("wait")))
+        // As bytes: a preference beside it may hold any.
+        let preferences = self.headers.get_all(PREFER).iter().flat_map(|value| value.as_bytes().split(|byte| b",;".contains(byte)));
+        let names = preferences.filter_map(|preference| preference.split(|byte| *byte == b'=').next());
+        names.into_iter().any(|name| name.trim_ascii().eq_ignore_ascii_case(b"wait"))
     }
 
     fn take(&mut self, name: &str) -> Option<String> {

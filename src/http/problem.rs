@@ -283,3 +283,46 @@ pub enum BodyProblem {
     #[response(status = 415, content_type = "application/problem+json")]
     NotJson(ProblemBody),
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn assert_is_problem(response: Response, status: StatusCode, code: &str) -> serde_json::Value {
+        assert_eq!((response.status(), &response.headers()[CONTENT_TYPE]), (status, &HeaderValue::from_static(PROBLEM_JSON)));
+        let body: serde_json::Value = serde_json::from_slice(&to_bytes(response.into_body(), usize::MAX).await.unwrap()).unwrap();
+        assert_eq!((&body["code"], &body["status"]), (&code.into(), &status.as_u16().into()));
+        body
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_keeps_its_text_to_the_log() {
+        let body = assert_is_problem(panicked(Box::new("the secret of it")), StatusCode::INTERNAL_SERVER_ERROR, "internal").await;
+        assert!(!body.to_string().contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn answers_of_the_framework_become_problems() {
+        let plain = |status: StatusCode| (status, [(ALLOW, "GET")], "plain text").into_response();
+        for (status, code) in [
+            (StatusCode::NOT_FOUND, "not_found"),
+            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            (StatusCode::BAD_REQUEST, "invalid_request"),
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        ] {
+            let response = only_problems(plain(status));
+            assert_eq!(response.headers()[ALLOW], "GET");
+            assert_is_problem(response, status, code).await;
+        }
+        assert!(!only_problems(plain(StatusCode::OK)).headers().contains_key(CACHE_CONTROL));
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up_to_whole_seconds_and_never_0() {
+        for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (29_999, 30)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds, "{millis} ms");
+        }
+    }
+}

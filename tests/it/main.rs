@@ -1,5 +1,6 @@
 //! The tests that need more than one module, or more than one process.
 
+mod http;
 mod lua_conformance;
 mod node_contract;
 mod support;

@@ -1,0 +1,13 @@
+//! What clients are promised over HTTP: the whole gateway behind its router, one file per concern.
+
+mod acquire;
+mod extend;
+mod inspect;
+mod invalid;
+mod keys;
+mod list;
+mod openapi;
+mod operations;
+mod problems;
+mod release;
+mod secrets;
