@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Gateway, RedisServer, eventually_async};
+use crate::support::{RedisServer, RouterAnswer, TestRouter, eventually_async};
 
 const MINE: &str = "a-lease-id-of-mine";
 
 /// Body and headers say the same.
-fn assert_lease(answer: &Answer, lease_id: &str, fencing_token: u64) {
+fn assert_lease(answer: &RouterAnswer, lease_id: &str, fencing_token: u64) {
     assert_eq!((answer.str("lease_id"), answer.u64("fencing_token")), (lease_id, fencing_token));
     assert_eq!(answer.header("Lease-Id"), Some(lease_id));
     assert_eq!(answer.header("Fencing-Token"), Some(fencing_token.to_string().as_str()));
@@ -15,7 +15,7 @@ fn assert_lease(answer: &Answer, lease_id: &str, fencing_token: u64) {
 
 #[tokio::test]
 async fn a_grant_says_all_that_its_holder_needs() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/orders/42?ttl=30s&owner=worker-7").ok().await;
     let members = ["expires_at", "fencing_token", "key", "lease_id", "owner", "renew_after_ms", "ttl_ms", "valid_for_ms", "votes", "waited_ms"];
     assert_eq!(grant.members(), members);
@@ -27,7 +27,7 @@ async fn a_grant_says_all_that_its_holder_needs() {
 
 #[tokio::test]
 async fn the_headers_of_a_grant_repeat_lease_and_token() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     assert_lease(&grant, grant.str("lease_id"), grant.u64("fencing_token"));
     assert_eq!(grant.header("Cache-Control"), Some("no-store"));
@@ -36,7 +36,7 @@ async fn the_headers_of_a_grant_repeat_lease_and_token() {
 
 #[tokio::test]
 async fn the_deadline_is_a_time_in_utc_with_milliseconds() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a?ttl=1m").ok().await;
     let deadline: jiff::Timestamp = grant.str("expires_at").parse().unwrap();
     // The token is the time of the grant in microseconds.
@@ -48,7 +48,7 @@ async fn the_deadline_is_a_time_in_utc_with_milliseconds() {
 
 #[tokio::test]
 async fn without_options_a_lease_lives_for_half_a_minute_and_has_no_owner() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     assert_eq!(grant.u64("ttl_ms"), 30_000);
     assert!(!grant.members().contains(&"owner"));
@@ -56,7 +56,7 @@ async fn without_options_a_lease_lives_for_half_a_minute_and_has_no_owner() {
 
 #[tokio::test]
 async fn lease_ids_of_the_gateway_hold_128_random_bits() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let (one, other) = (gateway.post("/locks/a").ok().await, gateway.post("/locks/b").ok().await);
     assert_ne!(one.str("lease_id"), other.str("lease_id"));
     assert_eq!(one.str("lease_id").len(), 22);
@@ -64,7 +64,7 @@ async fn lease_ids_of_the_gateway_hold_128_random_bits() {
 
 #[tokio::test]
 async fn options_may_stand_in_a_json_body() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let options = json!({ "ttl": "1m", "owner": "größe \u{1f512}", "lease_id": MINE }).to_string();
     let grant = gateway.post("/locks/a").json(&options).ok().await;
     assert_eq!((grant.u64("ttl_ms"), grant.str("owner"), grant.str("lease_id")), (60_000, "größe \u{1f512}", MINE));
@@ -72,7 +72,7 @@ async fn options_may_stand_in_a_json_body() {
 
 #[tokio::test]
 async fn query_and_body_may_name_different_options() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let body = gateway.post("/locks/a?owner=worker+7").header("Content-Type", "Application/JSON; charset=utf-8").body(r#"{"ttl":"5m"}"#);
     let grant = body.ok().await;
     assert_eq!((grant.u64("ttl_ms"), grant.str("owner")), (300_000, "worker 7"));
@@ -80,7 +80,7 @@ async fn query_and_body_may_name_different_options() {
 
 #[tokio::test]
 async fn a_held_lock_is_refused_with_its_holder() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a?ttl=30s&owner=worker-7").ok().await;
     let refusal = gateway.post("/locks/a").problem(423, "locked").await;
     let seconds: u64 = refusal.header("Retry-After").unwrap().parse().unwrap();
@@ -92,7 +92,7 @@ async fn a_held_lock_is_refused_with_its_holder() {
 
 #[tokio::test]
 async fn fencing_tokens_rise_from_grant_to_grant() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let mut last = 0;
     for _ in 0..20 {
         let grant = gateway.post("/locks/a").ok().await;
@@ -104,7 +104,7 @@ async fn fencing_tokens_rise_from_grant_to_grant() {
 
 #[tokio::test]
 async fn a_repeat_gets_the_same_lease_and_token() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let first = gateway.post(&format!("/locks/a?lease_id={MINE}")).ok().await;
     let token = first.u64("fencing_token");
     assert_lease(&first, MINE, token);
@@ -116,7 +116,7 @@ async fn a_repeat_gets_the_same_lease_and_token() {
 
 #[tokio::test]
 async fn a_repeat_may_rely_on_no_more_than_is_left() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     gateway.post(&format!("/locks/a?ttl=1s&lease_id={MINE}")).ok().await;
     let repeat = gateway.post(&format!("/locks/a?ttl=5m&lease_id={MINE}")).ok().await;
     assert!(repeat.u64("valid_for_ms") < 1000 && repeat.u64("renew_after_ms") <= 500, "{}", repeat.text);
@@ -124,7 +124,7 @@ async fn a_repeat_may_rely_on_no_more_than_is_left() {
 
 #[tokio::test]
 async fn one_lease_id_may_hold_several_locks() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     for path in ["/locks/a", "/locks/b"] {
         gateway.post(&format!("{path}?lease_id={MINE}")).ok().await;
     }
@@ -134,7 +134,7 @@ async fn one_lease_id_may_hold_several_locks() {
 
 #[tokio::test]
 async fn a_lock_is_free_again_when_its_ttl_is_over() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let first = gateway.post("/locks/a?ttl=100ms").ok().await;
     let again = async || Some(gateway.post("/locks/a").send().await).filter(|answer| answer.status == 200);
     let second = eventually_async("the lease ends", again).await;
@@ -143,7 +143,7 @@ async fn a_lock_is_free_again_when_its_ttl_is_over() {
 
 #[tokio::test]
 async fn a_grant_that_nobody_reads_is_undone() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     gateway.post("/locks/a").drop_unread().await;
     eventually_async("the lock is free", async || (gateway.get("/locks/a").ok().await["state"] == "free").then_some(())).await;
 }
@@ -151,7 +151,7 @@ async fn a_grant_that_nobody_reads_is_undone() {
 #[tokio::test]
 async fn a_majority_of_redis_nodes_grants() {
     let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     let grant = gateway.post("/locks/a").ok().await;
     assert_eq!((&grant["votes"]["required"], &grant["votes"]["nodes"]), (&json!(2), &json!(3)));
     assert!((2..=3).contains(&grant["votes"]["granted"].as_u64().unwrap()), "{}", grant.text);
@@ -162,7 +162,7 @@ const NOBODY: &str = "n1=redis://127.0.0.1:1";
 
 #[tokio::test]
 async fn without_a_quorum_the_votes_of_the_nodes_are_told() {
-    let gateway = Gateway::on(&[NOBODY.to_owned()]).await;
+    let gateway = TestRouter::on(&[NOBODY.to_owned()]).await;
     let refusal = gateway.post("/locks/a").problem(503, "no_quorum").await;
     assert_eq!(refusal.header("Retry-After"), Some("1"));
     assert_eq!(refusal["votes"], json!([{ "node": "n1", "vote": "unreachable" }]));
@@ -172,7 +172,7 @@ async fn without_a_quorum_the_votes_of_the_nodes_are_told() {
 #[tokio::test]
 async fn a_silent_node_makes_the_outcome_indeterminate() {
     let servers = [RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     servers[0].pause();
     let refusal = gateway.post("/locks/a?ttl=100ms").problem(503, "indeterminate").await;
     servers[0].resume();

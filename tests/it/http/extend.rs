@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{Gateway, eventually_async};
+use crate::support::{TestRouter, eventually_async};
 
 #[tokio::test]
 async fn an_extension_answers_the_lease_with_its_new_deadline() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a?ttl=10s").ok().await;
     let extended = gateway.put("/locks/a?ttl=1m").lease(grant.str("lease_id")).ok().await;
     let members = ["expires_at", "fencing_token", "key", "lease_id", "renew_after_ms", "ttl_ms", "valid_for_ms", "votes", "waited_ms"];
@@ -22,7 +22,7 @@ async fn an_extension_answers_the_lease_with_its_new_deadline() {
 
 #[tokio::test]
 async fn the_lease_may_be_named_in_header_query_or_body() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     let lease = grant.str("lease_id");
     gateway.put("/locks/a").lease(lease).ok().await;
@@ -32,7 +32,7 @@ async fn the_lease_may_be_named_in_header_query_or_body() {
 
 #[tokio::test]
 async fn without_a_ttl_the_default_counts_from_now() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a?ttl=1s").ok().await;
     let extended = gateway.put("/locks/a").lease(grant.str("lease_id")).ok().await;
     assert_eq!(extended.u64("ttl_ms"), 30_000);
@@ -41,7 +41,7 @@ async fn without_a_ttl_the_default_counts_from_now() {
 
 #[tokio::test]
 async fn a_lease_is_never_shortened() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a?ttl=5m").ok().await;
     let extended = gateway.put("/locks/a?ttl=100ms").lease(grant.str("lease_id")).ok().await;
     assert!(200_000 < extended.u64("valid_for_ms"), "{}", extended.text);
@@ -50,7 +50,7 @@ async fn a_lease_is_never_shortened() {
 
 #[tokio::test]
 async fn a_wrong_lease_is_no_holder_and_the_lock_stays() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a?ttl=10s").ok().await;
     gateway.put("/locks/a?ttl=5m").lease("somebody-elses-lease").problem(409, "not_holder").await;
     let seen = gateway.get("/locks/a").ok().await;
@@ -60,7 +60,7 @@ async fn a_wrong_lease_is_no_holder_and_the_lock_stays() {
 
 #[tokio::test]
 async fn a_lease_that_was_released_is_gone_and_not_made_anew() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     gateway.delete("/locks/a").lease(grant.str("lease_id")).ok().await;
     gateway.put("/locks/a").lease(grant.str("lease_id")).problem(410, "lease_expired").await;
@@ -69,7 +69,7 @@ async fn a_lease_that_was_released_is_gone_and_not_made_anew() {
 
 #[tokio::test]
 async fn a_lease_that_has_run_out_is_gone_and_not_made_anew() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a?ttl=100ms").ok().await;
     eventually_async("the lease ends", async || (gateway.get("/locks/a").ok().await["state"] == "free").then_some(())).await;
     gateway.put("/locks/a").lease(grant.str("lease_id")).problem(410, "lease_expired").await;
@@ -78,7 +78,7 @@ async fn a_lease_that_has_run_out_is_gone_and_not_made_anew() {
 
 #[tokio::test]
 async fn a_lock_that_was_never_held_can_not_be_extended() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     gateway.put("/locks/a").lease("a-lease-of-nothing").problem(410, "lease_expired").await;
     assert_eq!(gateway.get("/locks").ok().await["locks"], json!([]));
 }

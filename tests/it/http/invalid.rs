@@ -3,12 +3,12 @@
 use axum::http::Method;
 use serde_json::json;
 
-use crate::support::{Asking, Gateway};
+use crate::support::{Asking, TestRouter};
 
 const MINE: &str = "a-lease-id-of-mine";
 
 /// Each must be a problem whose sentence holds the words beside it. No lock may be held before or after.
-async fn assert_refused(gateway: &Gateway, status: u16, code: &str, table: Vec<(Asking<'_>, &str)>) {
+async fn assert_refused(gateway: &TestRouter, status: u16, code: &str, table: Vec<(Asking<'_>, &str)>) {
     for (asking, words) in table {
         let shown = format!("{asking:?}");
         asking.problem(status, code).await.assert_says(words, &shown);
@@ -18,7 +18,7 @@ async fn assert_refused(gateway: &Gateway, status: u16, code: &str, table: Vec<(
 
 #[tokio::test]
 async fn bad_options_of_an_acquire_are_named() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let query = |query: &str| gateway.post(&format!("/locks/a?{query}"));
     let long = |name: &str, length| query(&format!("{name}={}", "x".repeat(length)));
     let table = vec![
@@ -54,7 +54,7 @@ async fn bad_options_of_an_acquire_are_named() {
 
 #[tokio::test]
 async fn an_option_that_is_given_twice_is_named() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let query = |query: &str| gateway.post(&format!("/locks/a?{query}"));
     let with_lease = || query(&format!("lease_id={MINE}"));
     let table = vec![
@@ -73,7 +73,7 @@ async fn an_option_that_is_given_twice_is_named() {
 
 #[tokio::test]
 async fn waiting_is_refused_and_not_ignored() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let post = || gateway.post("/locks/a");
     let words = "wait: waiting is not available in this version; leave it out, and try again after Retry-After";
     let table = vec![
@@ -90,13 +90,13 @@ async fn waiting_is_refused_and_not_ignored() {
 
 #[tokio::test]
 async fn other_preferences_are_none_of_our_business() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     gateway.post("/locks/a").header("Prefer", "return=minimal, await=1, größe").ok().await;
 }
 
 #[tokio::test]
 async fn a_body_that_is_no_object_of_strings_is_refused() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let json = |text: &str| gateway.post("/locks/a").json(text);
     let not_utf8 = gateway.post("/locks/a").header("Content-Type", "application/json").body(&b"{\"owner\":\"\xff\"}"[..]);
     let table = vec![
@@ -121,7 +121,7 @@ async fn a_body_that_is_no_object_of_strings_is_refused() {
 
 #[tokio::test]
 async fn a_body_of_another_type_is_refused() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let body = || gateway.post("/locks/a").body(r#"{"ttl":"30s"}"#);
     let words = "A body must be JSON: send Content-Type: application/json";
     let table = vec![
@@ -136,7 +136,7 @@ async fn a_body_of_another_type_is_refused() {
 
 #[tokio::test]
 async fn a_body_above_16_kib_is_refused() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let body = format!("{{}}{}", " ".repeat(16 * 1024 - 1));
     let lease = |method| gateway.ask(method, "/locks/a").lease(MINE);
     let words = "The body is larger than 16384 bytes";
@@ -152,7 +152,7 @@ async fn a_body_above_16_kib_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_key_is_refused_by_every_method() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let too_long = "x".repeat(513);
     for (path, words) in [
         ("", "key: the key is empty; a key is 1 to 512 bytes"),
@@ -188,7 +188,7 @@ async fn what_is_no_key_is_refused_by_every_method() {
 
 #[tokio::test]
 async fn bad_options_of_a_listing_are_named() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let query = |query: &str| gateway.get(&format!("/locks?{query}"));
     let cursor = "cursor: it is not one that this service gave out; pass next_cursor of the page before, or none for the first";
     let table = vec![
@@ -211,7 +211,7 @@ async fn bad_options_of_a_listing_are_named() {
 
 #[tokio::test]
 async fn what_takes_no_options_refuses_all() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let words = "\"ttl\" is not an option here; allowed: nothing";
     let table = vec![
         (gateway.get("/locks/a?ttl=30s"), words),
@@ -223,7 +223,7 @@ async fn what_takes_no_options_refuses_all() {
 
 #[tokio::test]
 async fn bad_options_of_a_holder_are_named_and_its_lease_stays_as_it_is() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let token = gateway.post(&format!("/locks/a?ttl=1m&lease_id={MINE}")).ok().await.u64("fencing_token");
     let put = |query: &str| gateway.put(&format!("/locks/a?{query}"));
     let delete = |query: &str| gateway.delete(&format!("/locks/a?{query}"));

@@ -1,10 +1,10 @@
 //! What can name a lock, and which names are one.
 
-use crate::support::Gateway;
+use crate::support::TestRouter;
 
 #[tokio::test]
 async fn a_key_comes_back_as_it_was_meant() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let longest = "x".repeat(512);
     for (path, key) in [
         ("orders/42", "orders/42"),
@@ -30,7 +30,7 @@ async fn a_key_comes_back_as_it_was_meant() {
 
 #[tokio::test]
 async fn an_encoded_slash_is_a_slash() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/orders/42").ok().await;
     gateway.post("/locks/orders%2F42").problem(423, "locked").await;
     gateway.put("/locks/orders%2f42").lease(grant.str("lease_id")).ok().await;
@@ -38,14 +38,14 @@ async fn an_encoded_slash_is_a_slash() {
 
 #[tokio::test]
 async fn encoding_more_than_is_needed_names_the_same_lock() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     gateway.post("/locks/abc").ok().await;
     gateway.post("/locks/%61b%63").problem(423, "locked").await;
 }
 
 #[tokio::test]
 async fn case_and_prefix_tell_locks_apart() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     for path in ["/locks/a", "/locks/A", "/locks/a/b", "/locks/a%25", "/locks/a%2525", "/locks/a%20", "/locks/locks/a"] {
         gateway.post(path).ok().await;
     }

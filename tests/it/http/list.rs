@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::support::{Answer, Gateway, RedisServer, eventually};
+use crate::support::{RedisServer, RouterAnswer, TestRouter, eventually};
 
-fn keys(page: &Answer) -> Vec<&str> {
+fn keys(page: &RouterAnswer) -> Vec<&str> {
     page["locks"].as_array().unwrap().iter().map(|lock| lock["key"].as_str().unwrap()).collect()
 }
 
 /// Follows the cursor to the end: how often each lock was listed, and on how many pages.
-async fn walk(gateway: &Gateway, query: &str) -> (BTreeMap<String, usize>, usize) {
+async fn walk(gateway: &TestRouter, query: &str) -> (BTreeMap<String, usize>, usize) {
     let (mut seen, mut pages, mut cursor) = (BTreeMap::new(), 0, String::new());
     loop {
         let page = gateway.get(&format!("/locks?{query}{cursor}")).ok().await;
@@ -35,7 +35,7 @@ fn once_each<'a>(keys: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, us
 }
 
 /// 25 locks under `orders/` and one elsewhere.
-async fn with_many_locks(gateway: &Gateway) -> Vec<String> {
+async fn with_many_locks(gateway: &TestRouter) -> Vec<String> {
     let names: Vec<String> = (0..25).map(|n| format!("orders/größe {n}")).collect();
     for name in &names {
         gateway.post(&format!("/locks/{}", encoded(name))).ok().await;
@@ -46,7 +46,7 @@ async fn with_many_locks(gateway: &Gateway) -> Vec<String> {
 
 #[tokio::test]
 async fn a_held_lock_is_listed_with_its_holder() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/orders/42?owner=worker-7").ok().await;
     let page = gateway.get("/locks").ok().await;
     let left_ms = &page["locks"][0]["expires_in_ms"];
@@ -57,13 +57,13 @@ async fn a_held_lock_is_listed_with_its_holder() {
 
 #[tokio::test]
 async fn what_names_holders_is_not_stored_on_the_way() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     assert_eq!(gateway.get("/locks").ok().await.header("Cache-Control"), Some("no-store"));
 }
 
 #[tokio::test]
 async fn a_released_lock_is_not_listed() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     gateway.delete("/locks/a").lease(grant.str("lease_id")).ok().await;
     assert_eq!(gateway.get("/locks").ok().await.json, json!({ "locks": [], "next_cursor": null }));
@@ -71,7 +71,7 @@ async fn a_released_lock_is_not_listed() {
 
 #[tokio::test]
 async fn a_prefix_is_taken_literally() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     for path in ["/locks/a", "/locks/ab", "/locks/b", "/locks/a*", "/locks/a%5Bb%5D"] {
         gateway.post(path).ok().await;
     }
@@ -82,7 +82,7 @@ async fn a_prefix_is_taken_literally() {
 
 #[tokio::test]
 async fn page_by_page_every_lock_is_listed_once() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let names = with_many_locks(&gateway).await;
     let (seen, pages) = walk(&gateway, "prefix=orders%2F&limit=4").await;
     assert_eq!(seen, once_each(names.iter().map(String::as_str)));
@@ -92,7 +92,7 @@ async fn page_by_page_every_lock_is_listed_once() {
 #[tokio::test]
 async fn page_by_page_every_lock_of_three_redis_nodes_is_listed_once() {
     let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     let names = with_many_locks(&gateway).await;
     let (seen, pages) = walk(&gateway, "prefix=orders%2F&limit=4").await;
     assert_eq!(seen, once_each(names.iter().map(String::as_str)));
@@ -102,7 +102,7 @@ async fn page_by_page_every_lock_of_three_redis_nodes_is_listed_once() {
 #[tokio::test]
 async fn a_lock_that_only_two_of_three_nodes_know_is_listed_once() {
     let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     for (server, name) in servers.iter().zip(["not-on-1", "not-on-2", "not-on-3"]) {
         gateway.post(&format!("/locks/{name}")).ok().await;
         // The grant does not wait for the third node, which may still be writing.
@@ -114,7 +114,7 @@ async fn a_lock_that_only_two_of_three_nodes_know_is_listed_once() {
 #[tokio::test]
 async fn a_lock_on_a_minority_is_not_listed() {
     let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     servers[0].run::<()>(&["SET", "redlockd:lock:stray", "somebody"]);
     assert_eq!(walk(&gateway, "").await.0, once_each([]));
 }
@@ -122,7 +122,7 @@ async fn a_lock_on_a_minority_is_not_listed() {
 #[tokio::test]
 async fn one_node_down_hides_no_lock() {
     let mut servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     gateway.post("/locks/a").ok().await;
     servers[2].kill();
     assert_eq!(walk(&gateway, "").await.0, once_each(["a"]));

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::Value;
 
-use crate::support::Gateway;
+use crate::support::TestRouter;
 
 const COMMITTED: &str = include_str!("../../../openapi/openapi.json");
 
@@ -19,7 +19,7 @@ fn the_committed_document_is_the_generated_one() {
 
 #[tokio::test]
 async fn the_served_document_is_the_committed_one() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     assert_eq!(gateway.get("/openapi.json").ok().await.json, document());
 }
 
@@ -33,7 +33,7 @@ fn what_is_not_there_yet_is_not_promised() {
 
 #[tokio::test]
 async fn every_operation_of_the_document_answers_as_it_says() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     for (path, operations) in document()["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
@@ -53,7 +53,7 @@ fn sources(html: &str) -> Vec<&str> {
 
 #[tokio::test]
 async fn the_documentation_asks_no_other_host() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     assert_eq!(gateway.get("/docs").send().await.header("Location"), Some("/docs/"));
     let page = gateway.get("/docs/").ok().await;
     assert_eq!(page.header("Content-Type"), Some("text/html"));

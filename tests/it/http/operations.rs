@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use crate::support::{Gateway, RedisServer};
+use crate::support::{RedisServer, TestRouter};
 
 /// Nothing listens there: port 1 is kept for a service that nobody runs.
 const NOBODY: &str = "n1=redis://127.0.0.1:1";
 
 #[tokio::test]
 async fn a_gateway_that_can_grant_is_alive_and_ready() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     assert_eq!(gateway.get("/livez").ok().await.json, json!({ "alive": true }));
     let ready = json!({ "ready": true, "runs_on": "one embedded node", "voting": 1, "required": 1, "nodes": 1 });
     assert_eq!(gateway.get("/readyz").ok().await.json, ready);
@@ -17,7 +17,7 @@ async fn a_gateway_that_can_grant_is_alive_and_ready() {
 
 #[tokio::test]
 async fn without_a_quorum_a_gateway_is_alive_but_not_ready() {
-    let gateway = Gateway::on(&[NOBODY.to_owned()]).await;
+    let gateway = TestRouter::on(&[NOBODY.to_owned()]).await;
     gateway.get("/livez").ok().await;
     let answer = gateway.get("/readyz").problem(503, "no_quorum").await;
     answer.assert_says("0 of 1 nodes vote and 1 are required", "/readyz");
@@ -26,7 +26,7 @@ async fn without_a_quorum_a_gateway_is_alive_but_not_ready() {
 
 #[tokio::test]
 async fn while_it_drains_it_takes_no_new_locks_and_lets_go_of_old_ones() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     gateway.drain();
     assert_eq!(gateway.post("/locks/b").problem(503, "draining").await.header("Retry-After"), Some("1"));
@@ -41,7 +41,7 @@ async fn while_it_drains_it_takes_no_new_locks_and_lets_go_of_old_ones() {
 
 #[tokio::test]
 async fn the_embedded_node_is_shown() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let nodes = gateway.get("/nodes").ok().await;
     assert_eq!((nodes.str("runs_on"), nodes.u64("voting"), nodes.u64("required")), ("one embedded node", 1, 1));
     assert_eq!((&nodes["nodes"][0]["name"], &nodes["nodes"][0]["state"]), (&json!("embedded"), &json!("up")));
@@ -50,7 +50,7 @@ async fn the_embedded_node_is_shown() {
 #[tokio::test]
 async fn redis_nodes_are_shown_with_version_and_round_trip() {
     let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     let nodes = gateway.get("/nodes").ok().await;
     assert_eq!((nodes.str("runs_on"), nodes.u64("voting"), nodes.u64("required")), ("redis nodes", 3, 2));
     for (node, server) in nodes["nodes"].as_array().unwrap().iter().zip(&servers) {
@@ -62,7 +62,7 @@ async fn redis_nodes_are_shown_with_version_and_round_trip() {
 
 #[tokio::test]
 async fn a_node_that_is_down_says_why() {
-    let gateway = Gateway::on(&[NOBODY.to_owned()]).await;
+    let gateway = TestRouter::on(&[NOBODY.to_owned()]).await;
     let nodes = gateway.get("/nodes").ok().await;
     assert_eq!((nodes.u64("voting"), &nodes["nodes"][0]["state"]), (0, &json!("down")));
     assert!(!nodes["nodes"][0]["reason"].as_str().unwrap().is_empty());
@@ -70,7 +70,7 @@ async fn a_node_that_is_down_says_why() {
 
 #[tokio::test]
 async fn the_metrics_are_complete() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     gateway.post("/locks/a").ok().await;
     let metrics = gateway.get("/metrics").ok().await;
     assert_eq!(metrics.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -100,7 +100,7 @@ async fn the_metrics_are_complete() {
 
 #[tokio::test]
 async fn requests_and_operations_are_counted_under_a_few_names() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/orders/42?owner=worker-7").ok().await;
     gateway.post("/locks/orders/42").problem(423, "locked").await;
     gateway.delete("/locks/orders/42").lease(grant.str("lease_id")).ok().await;

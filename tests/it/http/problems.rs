@@ -2,13 +2,13 @@
 
 use axum::http::Method;
 
-use crate::support::Gateway;
+use crate::support::TestRouter;
 
 const MINE: &str = "a-lease-id-of-mine";
 
 #[tokio::test]
 async fn a_path_that_leads_nowhere_is_not_found() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     for path in ["/", "/lock/a", "/locksmith", "/livez/", "/nodes/n1", "/docs/nothing-here.js", "/docs/../nodes"] {
         gateway.get(path).problem(404, "not_found").await;
     }
@@ -16,14 +16,14 @@ async fn a_path_that_leads_nowhere_is_not_found() {
 
 #[tokio::test]
 async fn what_is_not_found_is_named_without_its_query() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let answer = gateway.put(&format!("/lock/a?lease_id={MINE}")).problem(404, "not_found").await;
     assert_eq!(answer.str("detail"), "There is nothing at \"/lock/a\"; locks are at /locks/{key}, the documentation is at /docs.");
 }
 
 #[tokio::test]
 async fn a_method_that_is_not_possible_is_told_which_are() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     for (method, path, allow) in [
         (Method::PATCH, "/locks/a", "DELETE GET HEAD POST PUT"),
         (Method::OPTIONS, "/locks/a", "DELETE GET HEAD POST PUT"),
@@ -45,7 +45,7 @@ async fn a_method_that_is_not_possible_is_told_which_are() {
 
 #[tokio::test]
 async fn problems_are_not_stored_on_the_way() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     for path in ["/nowhere", "/docs/nowhere", "/locks/.."] {
         assert_eq!(gateway.get(path).send().await.header("Cache-Control"), Some("no-store"));
     }
@@ -53,7 +53,7 @@ async fn problems_are_not_stored_on_the_way() {
 
 #[tokio::test]
 async fn headers_beyond_ascii_are_the_clients_mistake() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let refused = [
         gateway.post("/locks/a").header("Idempotency-Key", "größe-0123456789"),
         gateway.put("/locks/a").lease("größe-0123456789"),
@@ -68,6 +68,6 @@ async fn headers_beyond_ascii_are_the_clients_mistake() {
 
 #[tokio::test]
 async fn headers_that_nobody_asked_for_are_ignored_whatever_they_hold() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     gateway.post("/locks/a").header("User-Agent", "größe").header("X-Request-Id", b"\xff\xfe").ok().await;
 }

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use crate::support::Gateway;
+use crate::support::TestRouter;
 
 const MINE: &str = "a-lease-id-of-mine";
 
 #[tokio::test]
 async fn the_first_release_frees_and_the_second_finds_nothing() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     let first = gateway.delete("/locks/a").lease(grant.str("lease_id")).ok().await;
     assert_eq!(first.json, json!({ "key": "a", "released": true }));
@@ -19,14 +19,14 @@ async fn the_first_release_frees_and_the_second_finds_nothing() {
 
 #[tokio::test]
 async fn the_lease_may_be_named_in_the_query_too() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     assert_eq!(gateway.delete(&format!("/locks/a?lease_id={}", grant.str("lease_id"))).ok().await["released"], true);
 }
 
 #[tokio::test]
 async fn a_wrong_lease_is_no_holder_and_the_lock_stays() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     gateway.delete("/locks/a").lease("somebody-elses-lease").problem(409, "not_holder").await;
     assert_eq!(gateway.get("/locks/a").ok().await["holder"]["fencing_token"], grant["fencing_token"]);
@@ -34,7 +34,7 @@ async fn a_wrong_lease_is_no_holder_and_the_lock_stays() {
 
 #[tokio::test]
 async fn with_the_fencing_token_of_the_grant_the_lock_is_freed() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let grant = gateway.post("/locks/a").ok().await;
     let release = gateway.delete("/locks/a").lease(grant.str("lease_id")).header("Fencing-Token", grant.header("Fencing-Token").unwrap());
     assert_eq!(release.ok().await["released"], true);
@@ -43,7 +43,7 @@ async fn with_the_fencing_token_of_the_grant_the_lock_is_freed() {
 
 #[tokio::test]
 async fn an_older_fencing_token_leaves_a_newer_grant_of_the_lease_alone() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let older = gateway.post(&format!("/locks/a?lease_id={MINE}")).ok().await.u64("fencing_token");
     gateway.delete("/locks/a").lease(MINE).ok().await;
     let newer = gateway.post(&format!("/locks/a?lease_id={MINE}")).ok().await.u64("fencing_token");
@@ -54,7 +54,7 @@ async fn an_older_fencing_token_leaves_a_newer_grant_of_the_lease_alone() {
 
 #[tokio::test]
 async fn a_newer_fencing_token_frees_an_older_grant_of_the_lease() {
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let token = gateway.post(&format!("/locks/a?lease_id={MINE}")).ok().await.u64("fencing_token");
     let release = gateway.delete("/locks/a").lease(MINE).header("Fencing-Token", (token + 1).to_string());
     assert_eq!(release.ok().await["released"], true);

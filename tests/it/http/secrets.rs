@@ -9,7 +9,7 @@ use redlockd::telemetry;
 use serde_json::json;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::support::{Asking, Gateway, RedisServer};
+use crate::support::{Asking, RedisServer, TestRouter};
 
 /// All that this process logs, at the finest level that can be configured.
 static LOGS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -47,7 +47,7 @@ async fn discreet(asking: Asking<'_>, lease: &str) -> u16 {
 #[tokio::test]
 async fn a_lease_id_is_in_its_holders_answers_and_nowhere_else() {
     record_logs();
-    let gateway = Gateway::embedded().await;
+    let gateway = TestRouter::embedded().await;
     let lease = "the-secret-of-the-holder";
     let (query, body) = (format!("lease_id={lease}"), json!({ "lease_id": lease }).to_string());
     let repeats = [
@@ -102,7 +102,7 @@ async fn a_lease_id_is_in_its_holders_answers_and_nowhere_else() {
 async fn an_outage_tells_no_lease_id() {
     record_logs();
     let mut servers = [RedisServer::start()];
-    let gateway = Gateway::redis(&servers).await;
+    let gateway = TestRouter::redis(&servers).await;
     let lease = "the-secret-of-the-unlucky";
     gateway.post(&format!("/locks/a?lease_id={lease}")).ok().await;
     servers[0].kill();
@@ -126,7 +126,7 @@ fn guarded() -> RedisServer {
 async fn the_password_of_a_node_is_never_shown() {
     record_logs();
     let server = guarded();
-    let gateway = Gateway::on(&[format!("n1=redis://gateway:{PASSWORD}@127.0.0.1:{}", server.port())]).await;
+    let gateway = TestRouter::on(&[format!("n1=redis://gateway:{PASSWORD}@127.0.0.1:{}", server.port())]).await;
     gateway.post("/locks/a").ok().await;
     for path in ["/nodes", "/metrics", "/readyz"] {
         assert!(!gateway.get(path).ok().await.text.contains(PASSWORD), "{path}");
@@ -138,7 +138,7 @@ async fn the_password_of_a_node_is_never_shown() {
 async fn a_wrong_password_is_never_shown() {
     record_logs();
     let (server, wrong) = (guarded(), "the-word-that-does-not");
-    let gateway = Gateway::on(&[format!("n1=redis://gateway:{wrong}@127.0.0.1:{}", server.port())]).await;
+    let gateway = TestRouter::on(&[format!("n1=redis://gateway:{wrong}@127.0.0.1:{}", server.port())]).await;
     let nodes = gateway.get("/nodes").ok().await;
     assert!(!nodes["nodes"][0]["reason"].as_str().unwrap().is_empty(), "{}", nodes.text);
     gateway.post("/locks/a").problem(503, "no_quorum").await;

@@ -13,20 +13,20 @@ use tower::ServiceExt;
 use super::RedisServer;
 
 /// A gateway on nodes of its own.
-pub struct Gateway {
+pub struct TestRouter {
     app: App,
     _data: tempfile::TempDir,
 }
 
 /// A request that is being written.
 pub struct Asking<'a> {
-    gateway: &'a Gateway,
+    gateway: &'a TestRouter,
     request: Request<Body>,
 }
 
 /// What came back, read to its end.
 #[derive(Debug)]
-pub struct Answer {
+pub struct RouterAnswer {
     pub status: u16,
     pub headers: HeaderMap,
     /// Pictures suffer.
@@ -35,7 +35,7 @@ pub struct Answer {
     pub json: Value,
 }
 
-impl Gateway {
+impl TestRouter {
     /// On an embedded node in a new directory.
     pub async fn embedded() -> Self {
         Self::on(&[]).await
@@ -106,12 +106,12 @@ impl Asking<'_> {
         self.header("Content-Type", "application/json").body(text.to_owned())
     }
 
-    pub async fn send(self) -> Answer {
+    pub async fn send(self) -> RouterAnswer {
         let response = self.gateway.app.router().oneshot(self.request).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Answer { status, headers, json: serde_json::from_str(&text).unwrap_or_default(), text }
+        RouterAnswer { status, headers, json: serde_json::from_str(&text).unwrap_or_default(), text }
     }
 
     /// The client is gone when the head of the answer is ready.
@@ -120,21 +120,21 @@ impl Asking<'_> {
     }
 
     /// The answer, which must be 200.
-    pub async fn ok(self) -> Answer {
+    pub async fn ok(self) -> RouterAnswer {
         let answer = self.send().await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer
     }
 
     /// The answer, which must be this problem, and must be complete.
-    pub async fn problem(self, status: u16, code: &str) -> Answer {
+    pub async fn problem(self, status: u16, code: &str) -> RouterAnswer {
         let answer = self.send().await;
         answer.assert_problem(status, code);
         answer
     }
 }
 
-impl Answer {
+impl RouterAnswer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -174,7 +174,7 @@ impl fmt::Debug for Asking<'_> {
     }
 }
 
-impl Index<&str> for Answer {
+impl Index<&str> for RouterAnswer {
     type Output = Value;
 
     fn index(&self, name: &str) -> &Value {
