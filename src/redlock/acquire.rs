@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
+use super::undo::Unfinished;
 use super::{Shortfall, call_timeout, shortfall};
 use crate::lease::{
     Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, Holder, LeaseId, LockKey, Loss, LossCause, OwnerLabel, Terms, Ttl, Verdict,
@@ -108,6 +109,7 @@ struct Flight {
     started: Instant,
     call_timeout: Duration,
     progress: Mutex<Progress>,
+    _unfinished: Unfinished,
 }
 
 struct Progress {
@@ -170,6 +172,7 @@ impl Flight {
             started,
             call_timeout,
             progress: Mutex::new(progress),
+            _unfinished: cluster.undo().unfinished(),
         });
         cluster.metrics().rounds.inc();
         flight.ask(1, flight.acquire_command(ballot, None));

@@ -93,7 +93,7 @@ impl Cluster {
         self.queues.iter().map(view).collect()
     }
 
-    /// Waits until nothing is left to undo. Takes as long as a node is away; the caller bounds it.
+    /// Waits until every attempt and release is finished or undone. Takes as long as a node is away; the caller bounds it.
     pub async fn undone(&self) {
         self.undo.done().await;
     }

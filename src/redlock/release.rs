@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::poll::{Step, Tally, poll};
+use super::undo::Unfinished;
 use super::{Shortfall, now_as_ballot, short};
 use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
@@ -43,6 +44,7 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token
         key,
         lease,
         up_to,
+        _unfinished: cluster.undo().unfinished(),
     };
     let command = releasing.command(up_to);
     match poll(cluster, command, releasing, cluster.settings().node_timeout).await {
@@ -60,6 +62,7 @@ struct Releasing {
     lease: LeaseId,
     up_to: Ballot,
     give_up: Instant,
+    _unfinished: Unfinished,
 }
 
 impl Releasing {

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::lease::Answer;
@@ -18,20 +17,26 @@ const MAX_WAITING: usize = 4096;
 /// Entries tried at once per node and tick, so that a node that comes back is not met by a flood.
 const MAX_TRIED: usize = 256;
 const TICK: Duration = Duration::from_millis(100);
+/// How often whoever waits for the end looks whether it has come.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The queues of all nodes.
 pub struct Undo {
     nodes: Arc<[Arc<NodeQueue>]>,
     waiting: Vec<Mutex<VecDeque<Entry>>>,
     call_timeout: Duration,
-    emptied: Notify,
+    unfinished: Arc<()>,
     metrics: Arc<Metrics>,
 }
+
+/// Something that was begun and that the gateway must finish or undo before it stops. Over when this is dropped.
+pub struct Unfinished(#[expect(dead_code, reason = "counted, never read")] Arc<()>);
 
 struct Entry {
     command: Arc<Command>,
     /// When the record will have expired by itself.
     give_up: Instant,
+    unfinished: Unfinished,
 }
 
 /// One try of one entry.
@@ -39,12 +44,13 @@ struct Retry {
     undo: Arc<Undo>,
     command: Arc<Command>,
     give_up: Instant,
+    _unfinished: Unfinished,
 }
 
 impl Undo {
     pub fn start(nodes: Arc<[Arc<NodeQueue>]>, call_timeout: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
         let waiting = nodes.iter().map(|_| Mutex::default()).collect();
-        let undo = Arc::new(Self { nodes, waiting, call_timeout, emptied: Notify::new(), metrics });
+        let undo = Arc::new(Self { nodes, waiting, call_timeout, unfinished: Arc::default(), metrics });
         tokio::spawn(Arc::clone(&undo).keep_trying());
         undo
     }
@@ -57,18 +63,20 @@ impl Undo {
             self.metrics.undo_dropped.inc();
             self.metrics.undo_waiting.dec();
         }
-        waiting.push_back(Entry { command, give_up });
+        waiting.push_back(Entry { command, give_up, unfinished: self.unfinished() });
         self.metrics.undo_waiting.inc();
     }
 
-    /// Returns when nothing waits.
+    /// To be kept by whatever may still have to undo something.
+    pub fn unfinished(&self) -> Unfinished {
+        Unfinished(Arc::clone(&self.unfinished))
+    }
+
+    /// Returns when nothing is left that was begun and neither finished nor undone.
     pub async fn done(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.metrics.undo_waiting.get() == 0 {
-                return;
-            }
-            emptied.await;
+        let mut look = interval(LOOK_INTERVAL);
+        while 1 < Arc::strong_count(&self.unfinished) {
+            look.tick().await;
         }
     }
 
@@ -79,9 +87,6 @@ impl Undo {
             tick.tick().await;
             for node in self.nodes.iter().filter(|node| node.health().is_reachable()) {
                 self.try_some(node);
-            }
-            if self.metrics.undo_waiting.get() == 0 {
-                self.emptied.notify_waiters();
             }
         }
     }
@@ -94,7 +99,7 @@ impl Undo {
             if entry.give_up <= now {
                 continue;
             }
-            let retry = Retry { undo: Arc::clone(self), command: Arc::clone(&entry.command), give_up: entry.give_up };
+            let retry = Retry { undo: Arc::clone(self), command: Arc::clone(&entry.command), give_up: entry.give_up, _unfinished: entry.unfinished };
             let call = Call { command: entry.command, receiver: Arc::new(retry), tag: 0, deadline: now + self.call_timeout };
             let command = Arc::clone(&call.command);
             if node.submit(call).is_err() {
