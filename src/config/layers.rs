@@ -104,7 +104,7 @@ fn read(path: &Path) -> Result<Settings, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
     // Only the message: the part of the file that the full error shows may hold a password.
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         problem(format!("line {line}: {}", error.message()))
     })
 }
