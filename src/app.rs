@@ -115,13 +115,16 @@ pub async fn cluster(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Clust
     let settings = ClusterSettings {
         window: config.agreement.window,
         clock_jump_margin: config.clock_jump_margin,
-        node_timeout: config.node_timeout,
+        node_timeout: if config.nodes.is_empty() { config.node_timeout.max(DISK_TIMEOUT) } else { config.node_timeout },
         max_ttl: config.agreement.max_ttl,
         in_flight: config.node_concurrency,
         bootstrap: config.bootstrap,
     };
     Ok(Cluster::start(nodes, clock, settings, metrics).await)
 }
+
+/// What a disk is given to write down a batch. A busy one needs more than a server in memory does, and there is no other to ask.
+const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 
 type NamedNodes = Vec<(NodeName, Arc<dyn Node>)>;
 

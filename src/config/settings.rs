@@ -57,7 +57,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_prefix: Option<String>,
 
-    /// Longest time that one call to one node may take [default: 100ms]
+    /// Longest time that one call to one node may take; the embedded node's disk is given a second at least [default: 100ms]
     #[arg(long, env = "REDLOCKD_NODE_TIMEOUT", value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_timeout: Option<String>,

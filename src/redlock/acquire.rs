@@ -152,7 +152,7 @@ impl Flight {
     fn start(cluster: &Arc<Cluster>, request: AcquireRequest, lease: LeaseId, owner: oneshot::Sender<Outcome>) -> Arc<Self> {
         let started = Instant::now();
         let terms = Terms { ttl: request.ttl, margin: cluster.settings().clock_jump_margin };
-        let call_timeout = call_timeout(request.ttl.get(), cluster.settings().node_timeout);
+        let call_timeout = call_timeout(cluster, request.ttl.get());
         let ballot = cluster.ballots().draw();
         let first = NodeProgress { outstanding: 1, ..NodeProgress::default() };
         let progress = Progress {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::cluster::Cluster;
 use super::poll::{Step, Tally, poll};
 use super::{Shortfall, call_timeout, release, short};
-use crate::lease::{Abstention, Answer, Ballot, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
+use crate::lease::{Abstention, Answer, Ballot, ExtendVote, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
 use crate::node::{Command, Reply};
 
 /// A lease that lasts longer than before, or at least as long.
@@ -37,10 +39,16 @@ pub enum ExtendError {
 
 pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
     let started_us = cluster.clock().estimate_us();
-    let tally = Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin);
-    let timeout = call_timeout(ttl.get(), cluster.settings().node_timeout);
+    let extending = Extending {
+        cluster: Arc::clone(cluster),
+        tally: Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin),
+        key: key.clone(),
+        lease: lease.clone(),
+        is_lost: false,
+    };
+    let timeout = call_timeout(cluster, ttl.get());
     let command = Command::Extend { key: key.clone(), lease: lease.clone(), ttl: ttl.get() };
-    match poll(cluster, command, Extending(tally), timeout).await {
+    match poll(cluster, command, extending, timeout).await {
         ExtensionVerdict::Extended { fencing_token, valid_for, granted } => {
             Ok(Extended { fencing_token, valid_for, granted, expires_at_us: started_us + valid_for.as_micros() as u64 })
         }
@@ -65,7 +73,22 @@ fn free_left_over(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, left_ove
     }
 }
 
-struct Extending(Extension);
+struct Extending {
+    cluster: Arc<Cluster>,
+    tally: Extension,
+    key: LockKey,
+    lease: LeaseId,
+    /// The verdict was that the lease is gone.
+    is_lost: bool,
+}
+
+impl Extending {
+    /// A node that prolonged the lease after the verdict, so that nobody else will free it there.
+    fn free_straggler(&self, node: usize, up_to: Ballot) {
+        let command = Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to };
+        self.cluster.undo().push(node, Arc::new(command), Instant::now() + self.cluster.settings().max_ttl);
+    }
+}
 
 impl Tally for Extending {
     type Outcome = ExtensionVerdict;
@@ -76,9 +99,15 @@ impl Tally for Extending {
             Ok(_) => Err(Abstention::Silent),
             Err(abstention) => Err(abstention),
         };
-        match self.0.vote(node, vote, elapsed) {
+        if let (true, Ok(ExtendVote::Extended { ballot, .. })) = (self.is_lost, &vote) {
+            self.free_straggler(node, *ballot);
+        }
+        match self.tally.vote(node, vote, elapsed) {
             ExtensionVerdict::Pending => Step::Wait,
-            verdict => Step::Decided(verdict),
+            verdict => {
+                self.is_lost |= matches!(verdict, ExtensionVerdict::Expired { .. } | ExtensionVerdict::HeldByOther { .. });
+                Step::Decided(verdict)
+            }
         }
     }
 }

@@ -149,9 +149,12 @@ fn short<E>(cluster: &Cluster, shortage: Shortage, votes: &[&'static str], no_qu
 }
 
 /// The deadline of a call about a lease of `ttl`: far below it, but no shorter than a busy node may need.
-fn call_timeout(ttl: Duration, node_timeout: Duration) -> Duration {
+///
+/// A node that is alone may take longer: no other one can make up for it.
+fn call_timeout(cluster: &Cluster, ttl: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(20);
-    (ttl / 50).max(SHORTEST).min(node_timeout)
+    let share = if cluster.quorum().nodes() == 1 { 4 } else { 50 };
+    (ttl / share).max(SHORTEST).min(cluster.settings().node_timeout)
 }
 
 /// The end of a release whose caller named none.

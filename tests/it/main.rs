@@ -1,5 +1,7 @@
 //! The tests that need more than one module, or more than one process.
 
+mod e2e;
+mod engine;
 mod http;
 mod lua_conformance;
 mod node_contract;

@@ -135,7 +135,7 @@ async fn one_lease_id_may_hold_several_locks() {
 #[tokio::test]
 async fn a_lock_is_free_again_when_its_ttl_is_over() {
     let gateway = TestRouter::embedded().await;
-    let first = gateway.post("/locks/a?ttl=100ms").ok().await;
+    let first = gateway.post("/locks/a?ttl=1s").ok().await;
     let again = async || Some(gateway.post("/locks/a").send().await).filter(|answer| answer.status == 200);
     let second = eventually_async("the lease ends", again).await;
     assert!(first.u64("fencing_token") < second.u64("fencing_token"));

@@ -1,0 +1,41 @@
+//! The program as a process, on real servers that die, pause and return.
+
+mod clients_that_leave;
+mod command_line;
+mod embedded_restart;
+mod history;
+mod load;
+mod node_failures;
+mod readme;
+mod shutdown;
+mod two_gateways;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::support::{Gateway, RedisServer};
+
+/// Held by tests that load the machine and by tests whose calls must be answered in time, so that these don't meet.
+fn machine_to_itself() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    // A test that failed has nothing to do with the next one.
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn redis_servers<const N: usize>() -> [RedisServer; N] {
+    std::array::from_fn(|_| RedisServer::start())
+}
+
+/// The record of a lock, straight from a server.
+fn record_on(server: &RedisServer, lock: &str) -> Option<String> {
+    server.run(&["GET", &format!("redlockd:lock:{lock}")])
+}
+
+/// On how many servers there is a record of the lock.
+fn records_on(servers: &[RedisServer], lock: &str) -> usize {
+    servers.iter().filter(|server| record_on(server, lock).is_some()).count()
+}
+
+/// Who holds the lock, by its token.
+fn token_of_holder(gateway: &Gateway, lock: &str) -> Option<u64> {
+    gateway.get(&format!("/locks/{lock}")).ok().json()["holder"]["fencing_token"].as_u64()
+}

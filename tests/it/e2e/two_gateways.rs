@@ -1,0 +1,63 @@
+//! Gateways share nothing but the nodes.
+
+use std::time::Duration;
+
+use super::load::Load;
+use super::{machine_to_itself, redis_servers, token_of_holder};
+use crate::support::Gateway;
+
+#[test]
+fn leases_of_a_lock_never_overlap_and_its_tokens_only_grow() {
+    let _machine = machine_to_itself();
+    let servers = redis_servers::<5>();
+    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &[]));
+    let history = Load { clients: 200, locks: 20, duration: Duration::from_secs(20) }.run(&[&one, &other]);
+    let violations = history.violations();
+    println!("{} grants, {} overlaps", history.grants(), violations.len());
+    assert_eq!(violations, []);
+    assert!(1000 < history.grants(), "only {} grants", history.grants());
+}
+
+#[test]
+fn gateways_that_do_not_see_each_others_locks_are_caught_by_the_same_check() {
+    let _machine = machine_to_itself();
+    let servers = redis_servers::<3>();
+    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &["--lock-prefix", "elsewhere:"]));
+    let history = Load { clients: 20, locks: 2, duration: Duration::from_secs(2) }.run(&[&one, &other]);
+    println!("{} grants, {} violations", history.grants(), history.violations().len());
+    assert!(!history.violations().is_empty());
+}
+
+#[test]
+fn the_same_lease_id_gets_the_same_token_from_any_gateway() {
+    let _machine = machine_to_itself();
+    let servers = redis_servers::<3>();
+    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &[]));
+    let target = "/locks/repeated?lease_id=chosen-by-the-client";
+    let first = one.post(target).ok();
+    for gateway in [&one, &other] {
+        let again = gateway.post(target).ok();
+        assert_eq!(again.number("fencing_token"), first.number("fencing_token"));
+        assert!(again.number("valid_for_ms") <= first.number("valid_for_ms"));
+    }
+}
+
+#[test]
+fn a_lease_is_extended_and_released_through_any_gateway_and_only_by_its_id() {
+    let _machine = machine_to_itself();
+    let servers = redis_servers::<3>();
+    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &[]));
+    let held = one.post("/locks/shared").ok();
+    let (lease, token) = (held.text("lease_id"), held.number("fencing_token"));
+
+    for gateway in [&one, &other] {
+        assert_eq!(gateway.delete("/locks/shared", "somebody-elses-lease").problem(), (409, "not_holder".into()));
+        assert_eq!(gateway.put("/locks/shared", "somebody-elses-lease").problem(), (409, "not_holder".into()));
+        assert_eq!(gateway.post("/locks/shared").problem(), (423, "locked".into()));
+        assert_eq!(token_of_holder(gateway, "shared"), Some(token));
+    }
+    assert_eq!(other.put("/locks/shared?ttl=1m", &lease).ok().number("fencing_token"), token);
+    assert_eq!(other.delete("/locks/shared", &lease).ok().json()["released"], true);
+    assert_eq!(one.put("/locks/shared", &lease).problem(), (410, "lease_expired".into()));
+    assert!(token < one.post("/locks/shared").ok().number("fencing_token"));
+}

@@ -1,0 +1,96 @@
+//! The engine over nodes in memory, on a clock that the test moves: each fault by name.
+
+mod acquiring;
+mod fake_node;
+mod queueing;
+mod releasing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fake_node::FakeNode;
+use redlockd::lease::{LeaseId, Quorum, Ttl, TtlBounds};
+use redlockd::metrics::Metrics;
+use redlockd::node::{ClusterClock, Node, NodeName};
+use redlockd::redlock::{AcquireError, AcquireRequest, Acquired, Cluster, ClusterSettings, Redlock};
+use tokio::time::Instant;
+
+use crate::support::lock_key;
+
+const NODE_TIMEOUT: Duration = Duration::from_millis(100);
+const TTL: Duration = Duration::from_secs(30);
+const LOCK: &str = "orders/42";
+
+/// The engine and the nodes that it works with.
+struct Engine<const N: usize> {
+    redlock: Redlock,
+    nodes: [Arc<FakeNode>; N],
+    in_flight: u32,
+}
+
+impl<const N: usize> Engine<N> {
+    async fn start() -> Self {
+        let in_flight = 2;
+        let clock = Arc::new(ClusterClock::new(Quorum::of(N)));
+        let nodes: [_; N] = std::array::from_fn(|index| FakeNode::new(index, &clock));
+        let named = nodes.iter().map(|node| (node.name(), Arc::clone(node) as Arc<dyn Node>)).collect();
+        let settings = ClusterSettings {
+            window: fake_node::agreement().window,
+            clock_jump_margin: Duration::ZERO,
+            node_timeout: NODE_TIMEOUT,
+            max_ttl: fake_node::agreement().max_ttl,
+            in_flight,
+            bootstrap: true,
+        };
+        let cluster = Cluster::start(named, clock, settings, Arc::new(Metrics::new().unwrap())).await;
+        assert_eq!(cluster.voting(), N);
+        Self { redlock: Redlock::new(cluster), nodes, in_flight }
+    }
+
+    async fn acquire(&self, lease: &str) -> Result<Acquired, AcquireError> {
+        self.redlock.acquire(request(LOCK, Some(lease_id(lease)))).await
+    }
+
+    /// Acquires it for good; the token.
+    async fn hold(&self, lease: &str) -> u64 {
+        let acquired = self.acquire(lease).await.unwrap_or_else(|error| panic!("{error:?}"));
+        let token = acquired.grant.fencing_token.get();
+        acquired.keep();
+        token
+    }
+
+    /// On which nodes there is a record of the lock.
+    fn records(&self) -> Vec<usize> {
+        (0..N).filter(|index| self.nodes[*index].holds(LOCK)).collect()
+    }
+
+    /// The state of every node, in a word.
+    fn states(&self) -> Vec<&'static str> {
+        self.redlock.cluster().nodes().iter().map(|node| node.status.state.as_str()).collect()
+    }
+}
+
+fn request(lock: &str, lease: Option<LeaseId>) -> AcquireRequest {
+    AcquireRequest { key: lock_key(lock), lease, ttl: ttl(TTL), owner: None }
+}
+
+fn ttl(ttl: Duration) -> Ttl {
+    Ttl::new(ttl, TtlBounds::new(fake_node::agreement().max_ttl, Duration::ZERO)).unwrap()
+}
+
+fn lease_id(name: &str) -> LeaseId {
+    LeaseId::new(&format!("lease-of-{name:-<16}")).unwrap()
+}
+
+fn name_of(index: usize) -> NodeName {
+    NodeName::new(&format!("n{}", index + 1)).unwrap()
+}
+
+/// Lets time pass until it is so. The clock stands while anything else can be done.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

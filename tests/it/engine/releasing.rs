@@ -1,0 +1,116 @@
+//! Giving back and holding on.
+
+use std::time::Duration;
+
+use redlockd::lease::FencingToken;
+use redlockd::node::Command;
+use redlockd::redlock::{ExtendError, ReleaseError, Released};
+
+use super::fake_node::Fate;
+use super::{Engine, LOCK, TTL, lease_id, ttl, until};
+use crate::support::{Caller, lock_key};
+
+type Release = Result<Released, ReleaseError>;
+
+async fn release<const N: usize>(engine: &Engine<N>, lease: &str) -> Release {
+    engine.redlock.release(lock_key(LOCK), lease_id(lease), None).await
+}
+
+async fn extend<const N: usize>(engine: &Engine<N>, lease: &str) -> Result<FencingToken, ExtendError> {
+    engine.redlock.extend(lock_key(LOCK), lease_id(lease), ttl(2 * TTL)).await.map(|extended| extended.fencing_token)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_majority_completes_a_release_and_the_others_are_told_when_they_are_back() {
+    let engine = Engine::<5>::start().await;
+    engine.hold("first").await;
+    until("every node has it", || engine.records().len() == 5).await;
+    engine.nodes[3..].iter().for_each(|node| node.set_down(true));
+    assert_eq!(release(&engine, "first").await, Ok(Released { released: true }));
+    assert_eq!(engine.records(), [3, 4]);
+    engine.nodes[3..].iter().for_each(|node| node.set_down(false));
+    until("the others are told", || engine.records().is_empty()).await;
+    assert_eq!(release(&engine, "first").await, Ok(Released { released: false }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_no_majority_answers_is_not_complete_and_goes_on() {
+    let engine = Engine::<5>::start().await;
+    engine.hold("first").await;
+    until("every node has it", || engine.records().len() == 5).await;
+    engine.nodes[..3].iter().for_each(|node| node.next(Fate::RequestLost));
+    assert!(matches!(release(&engine, "first").await, Err(ReleaseError::Indeterminate(_))));
+    until("it goes on", || engine.records().is_empty()).await;
+
+    engine.hold("first").await;
+    until("every node has it", || engine.records().len() == 5).await;
+    engine.nodes[..3].iter().for_each(|node| node.next(Fate::Down));
+    assert!(matches!(release(&engine, "first").await, Err(ReleaseError::NoQuorum(_))));
+    until("it goes on", || engine.records().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_releases_or_extends_what_another_holds() {
+    let engine = Engine::<3>::start().await;
+    let token = engine.hold("first").await;
+    assert_eq!(release(&engine, "second").await, Err(ReleaseError::HeldByOther));
+    assert_eq!(extend(&engine, "second").await, Err(ExtendError::HeldByOther));
+    assert_eq!(extend(&engine, "first").await.map(FencingToken::get), Ok(token));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_without_a_token_follows_a_newer_ballot() {
+    let engine = Engine::<3>::start().await;
+    // Acquired through a gateway whose clock is 400 ms ahead.
+    let caller = Caller { lease: lease_id("first"), ..Caller::new(LOCK, "other") };
+    let ballot = engine.nodes[0].ahead(Duration::from_millis(400));
+    engine.nodes.iter().for_each(|node| assert!(node.carry_out(&caller.acquire(ballot)).is_ok()));
+    assert_eq!(release(&engine, "first").await, Ok(Released { released: true }));
+    assert_eq!(engine.records(), [0_usize; 0]);
+    let ends: Vec<_> = engine.nodes[0]
+        .commands()
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Release { up_to, .. } => Some(up_to),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends.len(), 2);
+    assert_eq!(ends[1], ballot);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extend_says_whether_the_lease_is_gone_or_nobody_knows() {
+    let engine = Engine::<3>::start().await;
+    assert_eq!(extend(&engine, "first").await, Err(ExtendError::Expired));
+    let token = engine.hold("first").await;
+    engine.nodes[..2].iter().for_each(|node| node.next(Fate::Down));
+    assert!(matches!(extend(&engine, "first").await, Err(ExtendError::NoQuorum(_))));
+    engine.nodes[..2].iter().for_each(|node| node.next(Fate::ReplyLost));
+    assert!(matches!(extend(&engine, "first").await, Err(ExtendError::Indeterminate(_))));
+    assert_eq!(extend(&engine, "first").await.map(FencingToken::get), Ok(token));
+    tokio::time::sleep(2 * TTL).await;
+    until("it is over", || engine.records().is_empty()).await;
+    assert_eq!(extend(&engine, "first").await, Err(ExtendError::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_that_was_prolonged_on_a_minority_is_freed_there() {
+    let engine = Engine::<3>::start().await;
+    engine.hold("first").await;
+    until("every node has it", || engine.records().len() == 3).await;
+    // Two nodes lost it.
+    for node in &engine.nodes[..2] {
+        let caller = Caller { lease: lease_id("first"), ..Caller::new(LOCK, "other") };
+        node.carry_out(&caller.release(node.ahead(Duration::ZERO))).unwrap();
+    }
+    // It answers before the verdict or after it.
+    for straggles in [false, true] {
+        let late = if straggles { &engine.nodes[2..] } else { &engine.nodes[..2] };
+        late.iter().for_each(|node| node.next(Fate::Late(Duration::from_millis(5))));
+        assert_eq!(extend(&engine, "first").await, Err(ExtendError::Expired));
+        until("it is freed", || engine.records().is_empty()).await;
+        let caller = Caller { lease: lease_id("first"), ..Caller::new(LOCK, "other") };
+        engine.nodes[2].carry_out(&caller.acquire(engine.nodes[2].ahead(Duration::ZERO))).unwrap();
+    }
+}
