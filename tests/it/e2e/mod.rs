@@ -1,5 +1,6 @@
 //! The program as a process, on real servers that die, pause and return.
 
+mod addresses;
 mod clients_that_leave;
 mod command_line;
 mod embedded_restart;

@@ -18,6 +18,7 @@ const LOG: &str = "redlockd.log";
 pub struct Gateway {
     address: SocketAddr,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     directory: tempfile::TempDir,
     process: Child,
 }
@@ -42,7 +43,13 @@ fn quorum_of<'a>(urls: impl IntoIterator<Item = &'a str>) -> Vec<String> {
 impl Gateway {
     /// With these arguments and `--listen`. Answers when this returns, whatever it says.
     pub fn start(arguments: &[&str]) -> Self {
-        Self::launch(arguments.iter().map(|argument| (*argument).to_owned()).collect())
+        Self::start_in(&[], arguments)
+    }
+
+    /// The same, with more variables in its environment.
+    pub fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self::launch(environment.collect(), arguments.iter().map(|argument| (*argument).to_owned()).collect())
     }
 
     /// On a quorum of these servers, which vote when this returns.
@@ -55,18 +62,18 @@ impl Gateway {
     pub fn on_urls<'a>(urls: impl IntoIterator<Item = &'a str>, arguments: &[&str]) -> Self {
         let mut all = quorum_of(urls);
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let gateway = Self::launch(all);
+        let gateway = Self::launch(Vec::new(), all);
         gateway.until_nodes_are("up", gateway.nodes().len());
         gateway
     }
 
-    fn launch(arguments: Vec<String>) -> Self {
+    fn launch(environment: Vec<(String, String)>, arguments: Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for _ in 0..PORTS_TO_TRY {
             let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-            let mut process = spawn(port, &arguments, directory.path());
+            let mut process = spawn(port, &arguments, &environment, directory.path());
             if comes_up(&mut process, port, directory.path()) {
-                return Self { address: port, arguments, directory, process };
+                return Self { address: port, arguments, environment, directory, process };
             }
         }
         panic!("redlockd does not start; its log is:\n{}", log(directory.path()));
@@ -81,7 +88,7 @@ impl Gateway {
     pub fn restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        self.process = spawn(self.address, &self.arguments, self.directory.path());
+        self.process = spawn(self.address, &self.arguments, &self.environment, self.directory.path());
         let up = comes_up(&mut self.process, self.address, self.directory.path());
         assert!(up, "redlockd does not start again; its log is:\n{}", self.log());
     }
@@ -171,10 +178,10 @@ impl Drop for Gateway {
     }
 }
 
-fn spawn(address: SocketAddr, arguments: &[String], directory: &Path) -> Child {
+fn spawn(address: SocketAddr, arguments: &[String], environment: &[(String, String)], directory: &Path) -> Child {
     let log = File::create(directory.join(LOG)).unwrap();
     let mut command = redlockd(directory);
-    command.args(["--listen", &address.to_string()]).args(arguments);
+    command.args(["--listen", &address.to_string()]).args(arguments).envs(environment.iter().cloned());
     command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
