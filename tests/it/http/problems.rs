@@ -36,7 +36,9 @@ async fn a_method_that_is_not_possible_is_told_which_are() {
         (Method::POST, "/openapi.json", "GET HEAD"),
         (Method::POST, "/docs/", "GET HEAD"),
     ] {
+        let words = format!("{method} is not possible here; the header Allow says what is");
         let answer = gateway.ask(method, path).problem(405, "method_not_allowed").await;
+        answer.assert_says(&words, path);
         let mut allowed: Vec<_> = answer.header("Allow").unwrap().split(',').map(str::trim).collect();
         allowed.sort_unstable();
         assert_eq!(allowed.join(" "), allow, "{path}");
