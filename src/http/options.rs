@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tokio::time::timeout;
 
 use super::path::decode;
 use super::problem::Problem;
@@ -54,6 +55,8 @@ impl ListOptions {
 
 /// Options are a few short texts; 16 KiB is a mistake or an attack.
 const MAX_BODY: usize = 16 * 1024;
+/// A body of a few hundred bytes is there at once, or its client is stuck.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const LEASE_ID: HeaderName = HeaderName::from_static("lease-id");
 const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -213,7 +216,11 @@ impl Given {
 }
 
 async fn read(body: Body) -> Result<Bytes, Problem> {
-    match Limited::new(body, MAX_BODY).collect().await {
+    let Ok(read) = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await else {
+        let detail = format!("The body was not complete after {} s, the longest that is waited for it.", BODY_TIMEOUT.as_secs());
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "Body too slow", detail));
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             let detail = format!("The body is larger than {MAX_BODY} bytes, the most that is read.");

@@ -276,6 +276,9 @@ pub enum AnyProblem {
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "describes answers for the OpenAPI document; never made")]
 pub enum BodyProblem {
+    /// `body_timeout`: the body was not complete after 10 s.
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(ProblemBody),
     /// `body_too_large`: options need less than 16 KiB.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody),

@@ -1,6 +1,11 @@
 //! Bad input: each answer says which value is wrong, what was given and what is allowed, and nothing has changed.
 
+use std::convert::Infallible;
+
+use axum::body::Body;
 use axum::http::Method;
+use bytes::Bytes;
+use futures_util::stream;
 use serde_json::json;
 
 use crate::support::{Asking, TestRouter};
@@ -148,6 +153,14 @@ async fn a_body_above_16_kib_is_refused() {
     ];
     assert_refused(&gateway, 413, "body_too_large", table).await;
     gateway.post("/locks/a").json(&body[..16 * 1024]).ok().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let gateway = TestRouter::embedded().await;
+    let stuck = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let answer = gateway.post("/locks/a").body(stuck).problem(408, "body_timeout").await;
+    assert!(answer.str("detail").starts_with("The body was not complete after 10 s"), "{}", answer.text);
 }
 
 #[tokio::test]
