@@ -3,7 +3,7 @@
 //! Gateways need no NTP: their own clock serves only until the first reply, and for the microseconds since the last one.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -19,6 +19,8 @@ pub struct ClusterClock {
     offsets: Vec<AtomicI64>,
 }
 
+/// A fifth of the default window: half of it, the error, is small beside what clocks may be apart.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(100);
 /// No sample yet. No offset can be this: the clock would be 292 000 years off.
 const UNKNOWN: i64 = i64::MIN;
 
@@ -31,10 +33,14 @@ impl ClusterClock {
 
     /// Learns from a reply that was asked for at `sent`, has just arrived, and says `node_us`.
     ///
-    /// The node read its clock somewhere in between, so half the round trip bounds the error.
+    /// The node read its clock somewhere in between, so half the round trip bounds the error. A reply that took
+    /// very long says little, and is believed only if there is nothing better.
     pub fn sample(&self, node: usize, node_us: u64, sent: Instant) {
-        let half = sent.elapsed().as_micros() as i64 / 2;
-        self.offsets[node].store(node_us as i64 + half - self.local_us(), Ordering::Relaxed);
+        let round_trip = sent.elapsed();
+        let offset = node_us as i64 + round_trip.as_micros() as i64 / 2 - self.local_us();
+        if round_trip <= LONGEST_ROUND_TRIP || self.offsets[node].load(Ordering::Relaxed) == UNKNOWN {
+            self.offsets[node].store(offset, Ordering::Relaxed);
+        }
     }
 
     /// Microseconds since 1970, by the median of the nodes.
@@ -90,5 +96,15 @@ mod tests {
         assert!(clock.is_settled());
         assert_eq!(clock.estimate_us(), now + 40);
         assert_eq!(clock.offset_us(1), Some(3_599_999_960));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_took_long_does_not_move_a_clock_that_is_known() {
+        let clock = ClusterClock::new(Quorum::of(1));
+        clock.sample(0, clock.estimate_us(), Instant::now());
+        let (sent, read_us, known) = (Instant::now(), clock.estimate_us(), clock.estimate_us());
+        tokio::time::advance(LONGEST_ROUND_TRIP + Duration::from_millis(1)).await;
+        clock.sample(0, read_us, sent);
+        assert_eq!(clock.estimate_us() - known, 101_000);
     }
 }

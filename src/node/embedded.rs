@@ -45,7 +45,7 @@ pub struct EmbeddedNode {
 
 enum Job {
     Apply(Vec<Arc<Command>>, oneshot::Sender<Result<BatchReply, Fault>>),
-    Probe(u64, oneshot::Sender<Result<Probe, Fault>>),
+    Probe(oneshot::Sender<Result<Probe, Fault>>),
 }
 
 impl EmbeddedNode {
@@ -90,7 +90,7 @@ impl Node for EmbeddedNode {
     fn probe(&self, _: bool) -> BoxFuture<'_, Result<Probe, Fault>> {
         Box::pin(async {
             self.clock.sample(0, now_us(), Instant::now());
-            self.ask(|answer| Job::Probe(self.clock.estimate_us(), answer)).await
+            self.ask(Job::Probe).await
         })
     }
 
@@ -130,7 +130,7 @@ impl Disk {
         for job in group {
             match job {
                 Job::Apply(commands, answer) => applied.push((self.apply(&commands), answer)),
-                Job::Probe(reference_us, answer) => probed.push((self.shake_hands(reference_us), answer)),
+                Job::Probe(answer) => probed.push((self.shake_hands(), answer)),
             }
         }
         let committed = self.commit();
@@ -151,10 +151,12 @@ impl Disk {
         Ok(BatchReply { now_us, answers })
     }
 
-    fn shake_hands(&mut self, reference_us: u64) -> Result<Probe, Fault> {
+    fn shake_hands(&mut self) -> Result<Probe, Fault> {
         let now_us = now_us();
         let fresh = self.state.marker().is_none();
-        let hello = Hello { agreement: self.agreement, node: NAME.into(), run_id: self.run_id.clone(), reference_us, durable: Some(true), fresh };
+        // Its own clock is the median of a cluster of one.
+        let (node, run_id) = (NAME.into(), self.run_id.clone());
+        let hello = Hello { agreement: self.agreement, node, run_id, reference_us: now_us, durable: Some(true), fresh };
         // The agreement was adopted on start and nobody else writes here, so only the clock can be refused.
         let marker =
             self.state.handshake(now_us, &hello).map_err(|refusal| Fault::Refused(format!("the embedded node refuses itself: {refusal:?}")))?;

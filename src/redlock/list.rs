@@ -50,17 +50,17 @@ pub async fn list(redlock: &Redlock, prefix: &str, cursor: Option<&str>, limit: 
         return Err(ListError::Cursor);
     }
     for _ in 0..SCANS_PER_PAGE {
-        let Some(page) = scan(cluster, prefix, &place, limit).await else {
+        let Some(page) = scan(cluster, prefix, &place, limit).await? else {
             match place.skip(cluster)? {
                 Some(next) => place = next,
                 None => return Ok(Listed { locks: Vec::new(), next: None }),
             }
             continue;
         };
-        let locks = held(cluster, page.keys, place.node).await;
+        let locks = held(cluster, page.keys, place.scanned).await;
         let next = match page.next {
             Some(cursor) => Some(Place { cursor, ..place }),
-            None => place.after_scan(cluster),
+            None => place.after_scan(cluster)?,
         };
         match next {
             Some(next) if locks.is_empty() => place = next,
@@ -70,37 +70,50 @@ pub async fn list(redlock: &Redlock, prefix: &str, cursor: Option<&str>, limit: 
     Ok(Listed { locks: Vec::new(), next: Some(place.to_string()) })
 }
 
-/// Where a listing is: in which node's scan, after how many that were completed, and where in that one.
+/// Where a listing is: in which node's scan, after which that were completed, and where in that one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Place {
     node: usize,
-    scanned: usize,
+    /// The earlier nodes that were scanned to their end, a bit each. What one of them holds was listed with it.
+    scanned: u32,
     cursor: String,
 }
 
 impl Place {
     fn parse(text: &str) -> Result<Self, ListError> {
         let mut parts = text.splitn(3, '.');
-        let mut number = || parts.next().and_then(|part| part.parse().ok()).ok_or(ListError::Cursor);
+        let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).ok_or(ListError::Cursor);
         let (node, scanned) = (number()?, number()?);
         let cursor = parts.next().ok_or(ListError::Cursor)?.to_owned();
-        Ok(Self { node, scanned, cursor })
+        let only_earlier = scanned.checked_shr(node).unwrap_or_default() == 0;
+        if only_earlier { Ok(Self { node: node as usize, scanned, cursor }) } else { Err(ListError::Cursor) }
     }
 
-    /// After a node that can't be scanned: the next one, unless too few are left.
-    fn skip(self: &Place, cluster: &Cluster) -> Result<Option<Self>, ListError> {
-        let next = Place { node: self.node + 1, scanned: self.scanned, cursor: String::new() };
-        if next.node < cluster.quorum().nodes() {
-            return Ok(Some(next));
+    /// After a node that can't be scanned.
+    fn skip(&self, cluster: &Cluster) -> Result<Option<Self>, ListError> {
+        Place { node: self.node + 1, cursor: String::new(), ..*self }.or_end(cluster)
+    }
+
+    /// After a node was scanned to its end.
+    fn after_scan(&self, cluster: &Cluster) -> Result<Option<Self>, ListError> {
+        Place { node: self.node + 1, scanned: self.scanned | 1 << self.node, cursor: String::new() }.or_end(cluster)
+    }
+
+    /// None when enough nodes were scanned; an error when too few are left to be.
+    fn or_end(self, cluster: &Cluster) -> Result<Option<Self>, ListError> {
+        if cluster.quorum().blocking() <= self.completed() {
+            return Ok(None);
+        }
+        if self.node < cluster.quorum().nodes() {
+            return Ok(Some(self));
         }
         let labels: Vec<_> = cluster.queues().iter().map(|queue| queue.health().status().state.as_str()).collect();
-        if cluster.quorum().blocking() <= self.scanned { Ok(None) } else { Err(ListError::NoQuorum(shortfall(cluster, &labels))) }
+        Err(ListError::NoQuorum(shortfall(cluster, &labels)))
     }
 
-    /// After a node was scanned to its end: the next one, unless enough were.
-    fn after_scan(&self, cluster: &Cluster) -> Option<Self> {
-        let next = Place { node: self.node + 1, scanned: self.scanned + 1, cursor: String::new() };
-        (next.scanned < cluster.quorum().blocking() && next.node < cluster.quorum().nodes()).then_some(next)
+    /// How many nodes were scanned to their end.
+    fn completed(&self) -> usize {
+        self.scanned.count_ones() as usize
     }
 }
 
@@ -111,15 +124,19 @@ impl std::fmt::Display for Place {
 }
 
 /// One page of one node's names; none if it can't be had.
-async fn scan(cluster: &Cluster, prefix: &str, place: &Place, limit: usize) -> Option<Page> {
+async fn scan(cluster: &Cluster, prefix: &str, place: &Place, limit: usize) -> Result<Option<Page>, ListError> {
     let (answer, answered) = oneshot::channel();
     let command = Arc::new(Command::Scan { prefix: prefix.to_owned(), cursor: place.cursor.clone(), limit });
     let deadline = Instant::now() + cluster.settings().node_timeout;
     let receiver = Arc::new(Scanning(std::sync::Mutex::new(Some(answer))));
-    cluster.queues()[place.node].submit(Call { command, receiver, tag: 0, deadline }).ok()?;
+    if cluster.queues()[place.node].submit(Call { command, receiver, tag: 0, deadline }).is_err() {
+        return Ok(None);
+    }
     match timeout_at(deadline, answered).await {
-        Ok(Ok(Ok(Reply::Page(page)))) => Some(page),
-        _ => None,
+        Ok(Ok(Ok(Reply::Page(page)))) => Ok(Some(page)),
+        // The node is well and can't make sense of it.
+        Ok(Ok(Err(Abstention::Failed(_)))) if !place.cursor.is_empty() => Err(ListError::Cursor),
+        _ => Ok(None),
     }
 }
 
@@ -138,8 +155,8 @@ impl Receiver for Scanning {
     }
 }
 
-/// Which of the names found on `node` are held, and are not listed with an earlier node.
-async fn held(cluster: &Arc<Cluster>, mut keys: Vec<LockKey>, node: usize) -> Vec<ListedLock> {
+/// Which of the names found on a node are held, and were not listed with one of the `scanned`.
+async fn held(cluster: &Arc<Cluster>, mut keys: Vec<LockKey>, scanned: u32) -> Vec<ListedLock> {
     keys.sort_unstable();
     keys.dedup();
     let looks = keys.into_iter().map(|key| async move {
@@ -151,7 +168,7 @@ async fn held(cluster: &Arc<Cluster>, mut keys: Vec<LockKey>, node: usize) -> Ve
             nodes: cluster.quorum().nodes(),
         };
         let (verdict, holds) = poll(cluster, Command::Inspect { key: key.clone() }, views, cluster.settings().node_timeout).await;
-        let listed_before = holds & ((1 << node) - 1) != 0;
+        let listed_before = holds & scanned != 0;
         match verdict {
             InspectionVerdict::Held(holder) if !listed_before => Some(ListedLock { key, holder }),
             _ => None,
@@ -197,9 +214,10 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_what_it_wrote() {
         let place = Place { node: 1, scanned: 0, cursor: "orders/4.2".into() };
+        assert_eq!(Place::parse("2.3."), Ok(Place { node: 2, scanned: 3, cursor: String::new() }));
         assert_eq!(place.to_string(), "1.0.orders/4.2");
         assert_eq!(Place::parse("1.0.orders/4.2"), Ok(place));
-        for bad in ["", "1", "1.2", "x.0.", "-1.0."] {
+        for bad in ["", "1", "1.2", "x.0.", "-1.0.", "0.1.", "1.2.", "0.4294967295.", "0.18446744073709551615.", "4294967296.0."] {
             assert_eq!(Place::parse(bad), Err(ListError::Cursor), "{bad:?}");
         }
     }

@@ -120,7 +120,8 @@ fn answer(command: &Command, reply: &Value, lock_prefix: &str) -> Result<Answer<
     let (code, details) = match reply {
         Value::Int(code) => (*code, &[][..]),
         Value::Array(items) => match (command, &items[..]) {
-            (Command::Scan { .. }, [cursor, names]) => return Ok(Ok(Reply::Page(page(cursor, names, lock_prefix)?))),
+            // An abstention of two parts begins with its code instead.
+            (Command::Scan { .. }, [cursor @ Value::BulkString(_), names]) => return Ok(Ok(Reply::Page(page(cursor, names, lock_prefix)?))),
             (_, [Value::Int(code), details @ ..]) => (*code, details),
             _ => return Err(Garbled),
         },

@@ -216,6 +216,8 @@ async fn bad_options_of_a_listing_are_named() {
         (query("cursor=x"), cursor),
         (query("cursor=0.0"), cursor),
         (query("cursor=1.0."), cursor),
+        (query("cursor=0.1."), cursor),
+        (query("cursor=0.18446744073709551615."), cursor),
         (query("prefix=%ff"), "query: the percent-encoded bytes are not UTF-8"),
         (query("lease_id=a-lease-id-of-mine"), "\"lease_id\" is not an option here; allowed: prefix, limit, cursor"),
     ];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::support::{RedisServer, RouterAnswer, TestRouter, eventually};
+use crate::support::{RedisServer, RouterAnswer, TestRouter, eventually_async};
 
 fn keys(page: &RouterAnswer) -> Vec<&str> {
     page["locks"].as_array().unwrap().iter().map(|lock| lock["key"].as_str().unwrap()).collect()
@@ -12,7 +12,11 @@ fn keys(page: &RouterAnswer) -> Vec<&str> {
 
 /// Follows the cursor to the end: how often each lock was listed, and on how many pages.
 async fn walk(gateway: &TestRouter, query: &str) -> (BTreeMap<String, usize>, usize) {
-    let (mut seen, mut pages, mut cursor) = (BTreeMap::new(), 0, String::new());
+    walk_from(gateway, query, String::new()).await
+}
+
+async fn walk_from(gateway: &TestRouter, query: &str, mut cursor: String) -> (BTreeMap<String, usize>, usize) {
+    let (mut seen, mut pages) = (BTreeMap::new(), 0);
     loop {
         let page = gateway.get(&format!("/locks?{query}{cursor}")).ok().await;
         pages += 1;
@@ -106,7 +110,8 @@ async fn a_lock_that_only_two_of_three_nodes_know_is_listed_once() {
     for (server, name) in servers.iter().zip(["not-on-1", "not-on-2", "not-on-3"]) {
         gateway.post(&format!("/locks/{name}")).ok().await;
         // The grant does not wait for the third node, which may still be writing.
-        eventually("the node has the lock", || (server.run::<u64>(&["DEL", &format!("redlockd:lock:{name}")]) == 1).then_some(()));
+        let deleted = async || (server.run::<u64>(&["DEL", &format!("redlockd:lock:{name}")]) == 1).then_some(());
+        eventually_async("the node has the lock", deleted).await;
     }
     assert_eq!(walk(&gateway, "").await.0, once_each(["not-on-1", "not-on-2", "not-on-3"]));
 }
@@ -126,4 +131,32 @@ async fn one_node_down_hides_no_lock() {
     gateway.post("/locks/a").ok().await;
     servers[2].kill();
     assert_eq!(walk(&gateway, "").await.0, once_each(["a"]));
+}
+
+#[tokio::test]
+async fn a_node_that_only_fails_to_be_scanned_hides_no_lock() {
+    let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
+    let gateway = TestRouter::redis(&servers).await;
+    gateway.post("/locks/a").ok().await;
+    // As if the first node's scan had timed out: it is skipped, but still says that it holds the lock.
+    assert_eq!(walk_from(&gateway, "", "&cursor=1.0.".into()).await.0, once_each(["a"]));
+}
+
+#[tokio::test]
+async fn a_page_after_which_too_few_nodes_are_left_is_no_end() {
+    let servers = [RedisServer::start(), RedisServer::start(), RedisServer::start()];
+    let gateway = TestRouter::redis(&servers).await;
+    gateway.post("/locks/a").ok().await;
+    // As if two nodes had been skipped: one is not enough to be sure that no lock is missing.
+    gateway.get("/locks?cursor=2.0.").problem(503, "no_quorum").await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_a_node_can_not_read_is_the_clients_mistake() {
+    let servers = [RedisServer::start()];
+    let gateway = TestRouter::redis(&servers).await;
+    for _ in 0..4 {
+        gateway.get("/locks?cursor=0.0.x").problem(400, "invalid_request").await;
+    }
+    gateway.post("/locks/a").ok().await;
 }

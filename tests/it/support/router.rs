@@ -10,7 +10,7 @@ use redlockd::config::{Config, Layered, Settings};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::RedisServer;
+use super::{RedisServer, eventually_async};
 
 /// A gateway on nodes of its own.
 pub struct TestRouter {
@@ -38,13 +38,13 @@ pub struct RouterAnswer {
 impl TestRouter {
     /// On an embedded node in a new directory.
     pub async fn embedded() -> Self {
-        Self::on(&[]).await
+        Self::on(&[]).await.ready().await
     }
 
     /// On new servers, so that every node votes at once.
     pub async fn redis(servers: &[RedisServer]) -> Self {
         let urls: Vec<String> = servers.iter().map(RedisServer::url).collect();
-        Self::on(&urls).await
+        Self::on(&urls).await.ready().await
     }
 
     /// On nodes at these addresses, which nobody may have used before; on an embedded one without any.
@@ -52,12 +52,18 @@ impl TestRouter {
         let data = tempfile::tempdir().unwrap();
         let mut layered = Layered::scratch(addresses.to_vec());
         // Patient, because the machine may be busy with other tests.
-        let patient = Settings { node_timeout: Some("5s".into()), ..layered.settings };
+        let patient = Settings { node_timeout: Some("10s".into()), ..layered.settings };
         layered.settings = Settings { data_dir: data.path().to_str().map(str::to_owned), ..patient };
         let app = App::build(&Config::check(&layered).unwrap()).await.unwrap();
         Self { app, _data: data }
     }
 
+    /// When every node votes.
+    async fn ready(self) -> Self {
+        let cluster = self.app.redlock().cluster();
+        eventually_async("all nodes vote", async || (cluster.voting() == cluster.quorum().nodes()).then_some(())).await;
+        self
+    }
     /// As a SIGTERM does.
     pub fn drain(&self) {
         self.app.draining().begin();
