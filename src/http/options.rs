@@ -143,6 +143,8 @@ impl Given {
 
     fn add(&mut self, name: String, value: String, allowed: &[&str]) -> Result<(), Problem> {
         if !allowed.contains(&name.as_str()) {
+            // A wait has its own refusal.
+            let allowed: Vec<_> = allowed.iter().copied().filter(|name| *name != "wait").collect();
             let allowed = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
             return Err(Problem::invalid(format!("{:?} is not an option here; allowed: {allowed}.", excerpt(&name))));
         }
