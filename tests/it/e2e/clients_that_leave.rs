@@ -1,13 +1,12 @@
 //! Requests whose client or whose answers are gone: nothing is left behind.
 
-use super::{machine_to_itself, records_on, redis_servers};
+use super::{PATIENT, granted, machine_to_itself, records_on, redis_servers};
 use crate::support::{Gateway, Proxy, RedisServer, eventually};
 
 /// Long enough that nothing here ends by itself, and that a call of five seconds is allowed.
 const TARGET: &str = "/locks/left?ttl=5m&lease_id=chosen-by-the-client";
 /// What occurs in every request that is about the lock.
 const RECORD: &str = "redlockd:lock:left";
-const PATIENT: &[&str] = &["--node-timeout=5s"];
 const IN_FLIGHT: &str = "redlockd_http_requests_in_flight";
 
 /// Three servers behind proxies, and a gateway on these.
@@ -25,6 +24,18 @@ fn on_proxies(proxies: &[Proxy], arguments: &[&str]) -> Gateway {
 
 fn until_nothing_is_left(servers: &[RedisServer]) {
     eventually("no node holds the lock", || (records_on(servers, "left") == 0).then_some(()));
+}
+
+/// Lets the gateway have a connection to every server, so that a request reaches one that was paused in the meantime.
+fn connect_to_all(gateway: &Gateway, servers: &[RedisServer]) {
+    granted(gateway, "/locks/first");
+    eventually("every node was asked", || (records_on(servers, "first") == servers.len()).then_some(()));
+}
+
+/// Waits until so many cancels could not be delivered yet.
+fn until_so_many_wait(gateway: &Gateway, count: usize) {
+    let waiting = || gateway.metric("redlockd_undo_waiting") as usize;
+    eventually(&format!("{count} cancels wait"), || (waiting() == count).then_some(()));
 }
 
 #[test]
@@ -47,17 +58,19 @@ fn a_client_that_hangs_up_while_a_majority_is_paused_leaves_nothing_behind() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<5>();
     let gateway = Gateway::on(&servers, &[]);
+    connect_to_all(&gateway, &servers);
     servers[..3].iter().for_each(RedisServer::pause);
     let mut client = gateway.client();
     client.send("POST", TARGET, &[]).unwrap();
     eventually("the others hold the lock", || (records_on(&servers[3..], "left") == 2).then_some(()));
     drop(client);
+    until_so_many_wait(&gateway, 3);
     servers[..3].iter().for_each(RedisServer::resume);
     gateway.until_nodes_are("up", 5);
     until_nothing_is_left(&servers);
-    eventually("nothing waits to be undone", || (gateway.metric("redlockd_undo_waiting") == 0.0).then_some(()));
+    until_so_many_wait(&gateway, 0);
     assert_eq!(records_on(&servers, "left"), 0);
-    gateway.post("/locks/left").ok();
+    granted(&gateway, "/locks/left");
 }
 
 #[test]
@@ -79,7 +92,7 @@ fn the_undoing_of_a_lost_attempt_spares_what_its_repeat_was_granted() {
     proxies[..2].iter().for_each(|proxy| proxy.lose_reply_to(RECORD));
     assert_eq!(gateway.post(TARGET).problem(), (503, "indeterminate".into()));
     let repeated = gateway.post(TARGET).ok();
-    eventually("nothing waits to be undone", || (gateway.metric("redlockd_undo_waiting") == 0.0).then_some(()));
+    until_so_many_wait(&gateway, 0);
     assert!(2 <= records_on(&servers, "left"));
     assert_eq!(super::token_of_holder(&gateway, "left"), Some(repeated.number("fencing_token")));
 }
@@ -106,10 +119,10 @@ fn a_gateway_that_is_told_to_stop_waits_for_nodes_that_could_not_be_told() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<3>();
     let mut gateway = Gateway::on(&servers, &["--grace=1m"]);
-    // Connections are made with the first call, and a paused server would take none.
-    assert_eq!(gateway.post("/locks/first").status, 200);
+    connect_to_all(&gateway, &servers);
     servers[..2].iter().for_each(RedisServer::pause);
     assert_eq!(gateway.post(TARGET).problem(), (503, "indeterminate".into()));
+    until_so_many_wait(&gateway, 2);
     gateway.interrupt();
     eventually("it listens no more", || gateway.client().send("GET", "/livez", &[]).is_err().then_some(()));
     servers[..2].iter().for_each(RedisServer::resume);

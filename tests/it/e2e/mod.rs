@@ -13,13 +13,25 @@ mod two_gateways;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::support::{Gateway, RedisServer};
+use crate::support::{Gateway, HttpAnswer, RedisServer, eventually};
 
 /// Held by tests that load the machine and by tests whose calls must be answered in time, so that these don't meet.
 fn machine_to_itself() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::new(());
     // A test that failed has nothing to do with the next one.
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls may take five seconds, for tests that are not about time: a busy disk or machine is no failure of theirs.
+const PATIENT: &[&str] = &["--node-timeout=5s", "--default-ttl=5m"];
+
+/// Asks until it is granted, where calls have little time and a busy machine may answer too late.
+fn granted(gateway: &Gateway, target: &str) -> HttpAnswer {
+    eventually("the lock is granted", || {
+        let answer = gateway.post(target);
+        assert!(matches!(answer.status, 200 | 423 | 503), "{answer:?}");
+        (answer.status == 200).then_some(answer)
+    })
 }
 
 fn redis_servers<const N: usize>() -> [RedisServer; N] {

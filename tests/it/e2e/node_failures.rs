@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{machine_to_itself, record_on, records_on, redis_servers};
+use super::{PATIENT, granted, machine_to_itself, record_on, records_on, redis_servers};
 use crate::support::{Gateway, HttpAnswer, eventually};
 
 /// Quarantine takes about a second under these.
@@ -53,10 +53,10 @@ fn a_node_that_lost_its_memory_does_not_vote_before_its_old_leases_are_over() {
     let mut servers = redis_servers::<3>();
     let gateway = Gateway::on(&servers, &["--max-ttl=3s", "--default-ttl=3s", "--clock-window=50ms"]);
     let asked = Instant::now();
-    let held = gateway.post("/locks/held").ok();
+    let held = granted(&gateway, "/locks/held");
     let valid_for = Duration::from_millis(held.number("valid_for_ms"));
     servers[..2].iter_mut().for_each(|server| server.restart());
-    let second = eventually("the lock is granted again", || Some(gateway.post("/locks/held")).filter(|answer| answer.status == 200));
+    let second = granted(&gateway, "/locks/held");
     assert!(valid_for <= asked.elapsed(), "granted again after {:?}, valid for {valid_for:?}", asked.elapsed());
     assert!(held.number("fencing_token") < second.number("fencing_token"));
 }
@@ -65,7 +65,7 @@ fn a_node_that_lost_its_memory_does_not_vote_before_its_old_leases_are_over() {
 fn a_paused_node_is_skipped_and_is_back_at_once_when_it_goes_on() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<5>();
-    let gateway = Gateway::on(&servers, &[]);
+    let gateway = Gateway::on(&servers, PATIENT);
     let with_all = p99_of_acquires(&gateway, "all");
     servers[4].pause();
     let with_one_paused = p99_of_acquires(&gateway, "paused");
@@ -99,7 +99,7 @@ fn p99_of_acquires(gateway: &Gateway, prefix: &str) -> Duration {
 fn a_node_that_forgets_while_it_runs_is_quarantined_by_the_next_request() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<3>();
-    let gateway = Gateway::on(&servers, &[]);
+    let gateway = Gateway::on(&servers, PATIENT);
     servers[0].run::<()>(&["FLUSHALL"]);
     gateway.post("/locks/after-the-flush").ok();
     gateway.until_nodes_are("quarantined", 1);

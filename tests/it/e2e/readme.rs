@@ -33,7 +33,7 @@ fn names(document: &Value) -> Vec<String> {
 #[test]
 fn the_walk_with_curl_goes_as_printed() {
     let _machine = machine_to_itself();
-    let gateway = Gateway::start(&[]);
+    let gateway = Gateway::start(&["--node-timeout=5s"]);
     let mut real = BTreeMap::from([(ADDRESS.to_owned(), gateway.address().to_string())]);
     let mut commands = 0;
     for block in blocks("console") {
@@ -61,7 +61,7 @@ fn the_walk_with_curl_goes_as_printed() {
 #[test]
 fn the_shell_script_takes_the_lock_and_gives_it_back() {
     let _machine = machine_to_itself();
-    let gateway = Gateway::start(&[]);
+    let gateway = Gateway::start(&["--node-timeout=5s"]);
     let script = blocks("sh").into_iter().find(|block| block.contains("nightly-report")).unwrap();
     let script = script.replace(ADDRESS, &gateway.address().to_string());
     for _ in 0..2 {
@@ -75,7 +75,7 @@ fn the_shell_script_takes_the_lock_and_gives_it_back() {
 
 #[test]
 fn a_refused_lock_is_exit_code_22() {
-    let gateway = Gateway::start(&[]);
+    let gateway = Gateway::start(&["--node-timeout=5s"]);
     gateway.post("/locks/orders/42").ok();
     let status = Command::new("curl").args(["-sf", "-X", "POST", &format!("http://{}/locks/orders/42", gateway.address())]).status().unwrap();
     assert_eq!(status.code(), Some(22));

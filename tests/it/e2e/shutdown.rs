@@ -5,7 +5,8 @@ use crate::support::{Gateway, Proxy, RedisServer, eventually};
 
 #[test]
 fn while_it_drains_holders_are_served_and_nobody_new() {
-    let mut gateway = Gateway::start(&["--drain-delay=3s"]);
+    let _machine = machine_to_itself();
+    let mut gateway = Gateway::start(&["--drain-delay=3s", "--node-timeout=5s"]);
     let held = gateway.post("/locks/held").ok();
     let lease = held.text("lease_id");
     gateway.get("/readyz").ok();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::load::Load;
-use super::{machine_to_itself, redis_servers, token_of_holder};
+use super::{PATIENT, machine_to_itself, redis_servers, token_of_holder};
 use crate::support::Gateway;
 
 #[test]
@@ -32,7 +32,7 @@ fn gateways_that_do_not_see_each_others_locks_are_caught_by_the_same_check() {
 fn the_same_lease_id_gets_the_same_token_from_any_gateway() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<3>();
-    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &[]));
+    let (one, other) = (Gateway::on(&servers, PATIENT), Gateway::on(&servers, PATIENT));
     let target = "/locks/repeated?lease_id=chosen-by-the-client";
     let first = one.post(target).ok();
     for gateway in [&one, &other] {
@@ -46,7 +46,7 @@ fn the_same_lease_id_gets_the_same_token_from_any_gateway() {
 fn a_lease_is_extended_and_released_through_any_gateway_and_only_by_its_id() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<3>();
-    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &[]));
+    let (one, other) = (Gateway::on(&servers, PATIENT), Gateway::on(&servers, PATIENT));
     let held = one.post("/locks/shared").ok();
     let (lease, token) = (held.text("lease_id"), held.number("fencing_token"));
 

@@ -127,11 +127,18 @@ async fn replies_that_are_lost_after_their_effect_are_undone() {
 #[tokio::test(start_paused = true)]
 async fn an_undoing_that_is_lost_is_repeated_until_the_node_is_back() {
     let engine = Engine::<3>::start().await;
-    engine.nodes[..2].iter().for_each(|node| node.always(Fate::ReplyLost));
+    for node in &engine.nodes[..2] {
+        node.next(Fate::ReplyLost);
+        node.always(Fate::RequestLost);
+    }
     assert!(matches!(refused(&engine, "first").await, AcquireError::Indeterminate(_)));
     engine.nodes[..2].iter().for_each(|node| node.set_down(true));
     until("the nodes are skipped", || engine.states()[..2] == ["down"; 2]).await;
-    engine.nodes[..2].iter().for_each(|node| (node.always(None), node.set_down(false)).0);
+    assert_eq!(engine.records(), [0, 1]);
+    for node in &engine.nodes[..2] {
+        node.always(None);
+        node.set_down(false);
+    }
     until("it is undone", || engine.records().is_empty()).await;
     until("nothing is left to do", || engine.nodes.iter().all(|node| 0 < node.cancels())).await;
     engine.redlock.cluster().settled().await;
