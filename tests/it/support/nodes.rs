@@ -14,6 +14,8 @@ use super::{RedisServer, eventually, eventually_async};
 
 /// Far longer than a call on loopback takes; a test that wants a silent node waits this long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A disk that others write to at the same time may take seconds to write anything down.
+const BUSY_DISK: Duration = Duration::from_secs(30);
 
 /// The settings that tests use unless they are about settings.
 pub fn agreement() -> Agreement {
@@ -105,13 +107,17 @@ impl Subject {
     }
 
     pub async fn try_batch(&self, commands: Vec<Command>) -> Result<BatchReply, Fault> {
-        let commands: Vec<_> = commands.into_iter().map(Arc::new).collect();
-        self.node.apply(&commands, Instant::now() + CALL_TIMEOUT).await
+        self.apply_within(CALL_TIMEOUT, commands).await
     }
 
-    /// The answers to one batch.
+    /// The answers to one batch, which must come.
     pub async fn batch(&self, commands: Vec<Command>) -> Vec<Answer<Reply>> {
-        self.try_batch(commands).await.unwrap().answers
+        self.apply_within(BUSY_DISK, commands).await.unwrap().answers
+    }
+
+    async fn apply_within(&self, timeout: Duration, commands: Vec<Command>) -> Result<BatchReply, Fault> {
+        let commands: Vec<_> = commands.into_iter().map(Arc::new).collect();
+        self.node.apply(&commands, Instant::now() + timeout).await
     }
 
     /// The answer to a batch of one.
