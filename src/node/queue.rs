@@ -47,7 +47,7 @@ const MAX_WAITING: usize = 8192;
 /// How often a node is probed.
 pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The queue, and the tasks that empty it. They end when the queue is dropped by everybody else.
+/// The queue. The tasks that empty it live as long as the runtime.
 pub struct NodeQueue {
     index: usize,
     name: NodeName,
