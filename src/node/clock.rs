@@ -19,8 +19,8 @@ pub struct ClusterClock {
     offsets: Vec<AtomicI64>,
 }
 
-/// A fifth of the default window: half of it, the error, is small beside what clocks may be apart.
-const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// A tenth of the smallest window: half of it, the error, is small beside what clocks may be apart.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(1);
 /// No sample yet. No offset can be this: the clock would be 292 000 years off.
 const UNKNOWN: i64 = i64::MIN;
 
@@ -33,14 +33,15 @@ impl ClusterClock {
 
     /// Learns from a reply that was asked for at `sent`, has just arrived, and says `node_us`.
     ///
-    /// The node read its clock somewhere in between, so half the round trip bounds the error. A reply that took
-    /// very long says little, and is believed only if there is nothing better.
+    /// The node read its clock somewhere in between, so half the round trip bounds the error. Of a reply that took
+    /// long only the bounds are believed: what was known before is moved no further than into them.
     pub fn sample(&self, node: usize, node_us: u64, sent: Instant) {
         let round_trip = sent.elapsed();
-        let offset = node_us as i64 + round_trip.as_micros() as i64 / 2 - self.local_us();
-        if round_trip <= LONGEST_ROUND_TRIP || self.offsets[node].load(Ordering::Relaxed) == UNKNOWN {
-            self.offsets[node].store(offset, Ordering::Relaxed);
-        }
+        let half = round_trip.as_micros() as i64 / 2;
+        let offset = node_us as i64 + half - self.local_us();
+        let known = self.offsets[node].load(Ordering::Relaxed);
+        let believed = if round_trip <= LONGEST_ROUND_TRIP || known == UNKNOWN { offset } else { known.clamp(offset - half, offset + half) };
+        self.offsets[node].store(believed, Ordering::Relaxed);
     }
 
     /// Microseconds since 1970, by the median of the nodes.
@@ -102,9 +103,12 @@ mod tests {
     async fn a_reply_that_took_long_does_not_move_a_clock_that_is_known() {
         let clock = ClusterClock::new(Quorum::of(1));
         clock.sample(0, clock.estimate_us(), Instant::now());
-        let (sent, read_us, known) = (Instant::now(), clock.estimate_us(), clock.estimate_us());
-        tokio::time::advance(LONGEST_ROUND_TRIP + Duration::from_millis(1)).await;
+        let (sent, read_us) = (Instant::now(), clock.estimate_us());
+        tokio::time::advance(Duration::from_millis(100)).await;
         clock.sample(0, read_us, sent);
-        assert_eq!(clock.estimate_us() - known, 101_000);
+        assert_eq!(clock.estimate_us() - read_us, 100_000);
+        // An hour off is out of the bounds of any reply.
+        clock.sample(0, read_us + 3_600_000_000, sent);
+        assert_eq!(clock.estimate_us() - read_us, 3_600_000_000);
     }
 }

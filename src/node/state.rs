@@ -140,8 +140,11 @@ impl State {
             if own && old.ballot == new.ballot {
                 return AcquireVote::Accepted;
             }
-            let raises = if own { old.ballot < new.ballot } else { old.ballot <= over };
-            if !raises {
+            // An earlier round that arrives after a later one changes nothing; firm, the record could not be cancelled.
+            if own && new.ballot < old.ballot {
+                return AcquireVote::Stale { floor: old.ballot };
+            }
+            if !own && over < old.ballot {
                 let (ballot, firm) = (old.ballot, LockRecord { attempt: None, ..old });
                 self.set_lock(key, firm, held.expires_ms);
                 return AcquireVote::Mine { ballot, left: Duration::from_millis(left_ms) };
@@ -353,7 +356,11 @@ impl State {
     }
 
     /// A tombstone: refuses what a release or a cancel overtook. Capped, so that nobody can poison a fence.
+    /// Under a foreign epoch the window may be another, and nothing that its gateway sent can be accepted anyway.
     fn raise_fence(&mut self, batch: &Batch, key: &LockKey, up_to: Ballot) {
+        if batch.refusal == Some(Abstention::Epoch) {
+            return;
+        }
         let up_to = up_to.min(Ballot::from_micros(batch.now_us + micros(batch.agreement.window)));
         if self.floor(batch, key) < up_to {
             self.set_fence(batch, key, up_to);

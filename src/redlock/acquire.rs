@@ -201,6 +201,10 @@ impl Flight {
     fn expire(self: &Arc<Self>) {
         let mut progress = self.progress();
         let round = progress.attempt.round();
+        // Another round, or the undoing, has begun since the owner looked at the deadline.
+        if Instant::now() < progress.deadline {
+            return;
+        }
         if let Stage::Lost(_) = progress.stage {
             return progress.tell_loss();
         }
@@ -346,7 +350,7 @@ impl Receiver for Flight {
         match progress.stage {
             Stage::Voting => tag == progress.attempt.round(),
             // More copies than the majority are worth their while.
-            Stage::Won => tag != CANCEL,
+            Stage::Won => tag == progress.attempt.round(),
             Stage::Lost(_) => tag == CANCEL,
         }
     }

@@ -28,7 +28,9 @@ impl Ballots {
     pub fn draw_above(&self, floor: Ballot) -> Ballot {
         let estimate = self.clock.estimate_us();
         let floor = if floor.micros() <= estimate + self.window_us { floor.micros() + 1 } else { 0 };
-        let next = |last: u64| (last + 1).max(estimate).max(floor);
+        // A ballot that was drawn by a clock that turned out wrong is forgotten: order between grants is the nodes' affair.
+        let after = |last: u64| if last <= estimate + 2 * self.window_us { last + 1 } else { 0 };
+        let next = |last: u64| after(last).max(estimate).max(floor);
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         Ballot::from_micros(next(last.unwrap_or_default()))
     }
@@ -48,5 +50,15 @@ mod tests {
         assert_eq!(ballots.draw().micros(), now + 1);
         assert_eq!(ballots.draw_above(Ballot::from_micros(now + 500_000)).micros(), now + 500_001);
         assert_eq!(ballots.draw_above(Ballot::from_micros(now + 500_001)).micros(), now + 500_002);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ballot_of_a_clock_that_was_wrong_is_forgotten() {
+        let clock = Arc::new(ClusterClock::new(Quorum::of(1)));
+        let ballots = Ballots::new(Arc::clone(&clock), Duration::from_millis(500));
+        let wrong = ballots.draw().micros();
+        let right = wrong - 3_600_000_000;
+        clock.sample(0, right, tokio::time::Instant::now());
+        assert_eq!(ballots.draw().micros(), right);
     }
 }

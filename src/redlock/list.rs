@@ -57,7 +57,7 @@ pub async fn list(redlock: &Redlock, prefix: &str, cursor: Option<&str>, limit: 
             }
             continue;
         };
-        let locks = held(cluster, page.keys, place.scanned).await;
+        let locks = held(cluster, page.keys, place.scanned).await?;
         let next = match page.next {
             Some(cursor) => Some(Place { cursor, ..place }),
             None => place.after_scan(cluster)?,
@@ -155,26 +155,31 @@ impl Receiver for Scanning {
     }
 }
 
+/// How many names are looked at together: a batch, so that a listing does not crowd out those who want locks.
+const LOOKED_AT_TOGETHER: usize = 64;
+
 /// Which of the names found on a node are held, and were not listed with one of the `scanned`.
-async fn held(cluster: &Arc<Cluster>, mut keys: Vec<LockKey>, scanned: u32) -> Vec<ListedLock> {
+async fn held(cluster: &Arc<Cluster>, mut keys: Vec<LockKey>, scanned: u32) -> Result<Vec<ListedLock>, ListError> {
     keys.sort_unstable();
     keys.dedup();
-    let looks = keys.into_iter().map(|key| async move {
-        let views = Views {
-            inspection: Inspection::new(cluster.quorum()),
-            verdict: InspectionVerdict::Pending,
-            holds: 0,
-            answers: 0,
-            nodes: cluster.quorum().nodes(),
-        };
-        let (verdict, holds) = poll(cluster, Command::Inspect { key: key.clone() }, views, cluster.settings().node_timeout).await;
-        let listed_before = holds & scanned != 0;
-        match verdict {
-            InspectionVerdict::Held(holder) if !listed_before => Some(ListedLock { key, holder }),
-            _ => None,
+    let mut locks = Vec::new();
+    for some in keys.chunks(LOOKED_AT_TOGETHER) {
+        for looked_at in join_all(some.iter().map(|key| look(cluster, key, scanned))).await {
+            locks.extend(looked_at?);
         }
-    });
-    join_all(looks).await.into_iter().flatten().collect()
+    }
+    Ok(locks)
+}
+
+async fn look(cluster: &Arc<Cluster>, key: &LockKey, scanned: u32) -> Result<Option<ListedLock>, ListError> {
+    let nodes = cluster.quorum().nodes();
+    let views = Views { inspection: Inspection::new(cluster.quorum()), verdict: InspectionVerdict::Pending, holds: 0, answers: 0, nodes };
+    let (verdict, holds) = poll(cluster, Command::Inspect { key: key.clone() }, views, cluster.settings().node_timeout).await;
+    match verdict {
+        InspectionVerdict::Held(holder) if holds & scanned == 0 => Ok(Some(ListedLock { key: key.clone(), holder })),
+        InspectionVerdict::Undecided { votes, .. } => Err(ListError::NoQuorum(shortfall(cluster, &votes))),
+        _ => Ok(None),
+    }
 }
 
 /// Unlike an inspection this waits for every node, to know which of them hold the lock.

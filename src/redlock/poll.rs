@@ -81,7 +81,11 @@ impl<T: Tally> Poll<T> {
 
     /// The owner has waited long enough: whoever has not answered by now is silent.
     fn expire(self: &Arc<Self>) {
-        let round = self.progress().round;
+        let Progress { round, deadline, .. } = *self.progress();
+        // Another round has begun since the owner looked at the deadline.
+        if Instant::now() < deadline {
+            return;
+        }
         for node in 0..self.cluster.quorum().nodes() {
             let mut progress = self.progress();
             if progress.round == round {

@@ -69,9 +69,21 @@ impl Undo {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            self.forget_what_is_over();
             for node in self.nodes.iter().filter(|node| node.health().is_reachable()) {
                 self.try_some(node);
             }
+        }
+    }
+
+    /// Drops what has expired by itself, also for nodes that are away.
+    fn forget_what_is_over(&self) {
+        let now = Instant::now();
+        for node in 0..self.waiting.len() {
+            let mut waiting = self.of(node);
+            let before = waiting.len();
+            waiting.retain(|entry| now < entry.give_up);
+            self.metrics.undo_waiting.sub((before - waiting.len()) as i64);
         }
     }
 
@@ -80,9 +92,6 @@ impl Undo {
         for _ in 0..MAX_TRIED {
             let Some(entry) = self.of(node.index()).pop_front() else { return };
             self.metrics.undo_waiting.dec();
-            if entry.give_up <= now {
-                continue;
-            }
             let retry = Retry { undo: Arc::clone(self), command: Arc::clone(&entry.command), give_up: entry.give_up };
             let call = Call { command: entry.command, receiver: Arc::new(retry), tag: 0, deadline: now + self.call_timeout };
             let command = Arc::clone(&call.command);

@@ -3,6 +3,7 @@
 //! A connection can't outlive the process that it talks to, so a handshaken connection means this incarnation of the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bb8_redis::RedisConnectionManager;
 use redis::aio::MultiplexedConnection;
@@ -57,6 +58,8 @@ impl Manager {
     /// Connects and reads the node's clock, without a handshake.
     pub async fn dial(&self) -> Result<MultiplexedConnection, Fault> {
         let mut redis = bb8::ManageConnection::connect(&self.redis).await.map_err(|error| connect_fault(&error))?;
+        // Callers have deadlines of their own; the library's would cut those above half a second.
+        redis.set_response_timeout(Duration::from_secs(3600));
         let sent = Instant::now();
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.map_err(|error| connect_fault(&error))?;
         self.greeter.clock.sample(self.greeter.index, seconds * 1_000_000 + micros, sent);

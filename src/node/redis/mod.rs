@@ -146,8 +146,8 @@ async fn within_connect_timeout<T>(work: impl Future<Output = Result<T, Fault>>)
 
 fn call_fault(error: &redis::RedisError) -> Fault {
     match error.code() {
-        // The server refused the whole call before it ran anything.
-        Some("OOM" | "LOADING" | "NOPERM" | "NOAUTH" | "READONLY" | "MISCONF" | "BUSY") => connection::connect_fault(error),
+        // The server refused the whole call before it ran anything. Other errors may come from the middle of the script.
+        Some("LOADING" | "NOAUTH" | "BUSY") => connection::connect_fault(error),
         _ => Fault::Lost(error.to_string()),
     }
 }

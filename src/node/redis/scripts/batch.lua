@@ -24,9 +24,13 @@ if node[1] ~= ARGV[1] then
 elseif now + tonumber(ARGV[4]) < high_water then
   refusal = -2
 else
-  if high_water + tonumber(ARGV[5]) < now then call('SET', KEYS[2], format('%.0f', now)) end
   local left = tonumber(ARGV[2]) * 1000 - now
   if left > 0 then refusal = {-3, math.ceil(left / 1000)} end
+  if high_water + tonumber(ARGV[5]) < now then
+    -- A server that is out of memory refuses this, and must not vote, but what frees memory goes on.
+    local done = try('SET', KEYS[2], format('%.0f', now))
+    if done.err then refusal = {-4, done.err} end
+  end
 end
 
 -- Where the keys and the arguments of the next command begin. Each moves them past its own before anything else.
@@ -54,8 +58,10 @@ local function set_fence(fence, ballot)
 end
 
 -- A tombstone: refuses an acquire that its own cancel or release overtook. Capped, so that nobody can poison a fence.
+-- Not under a foreign epoch, where the window may be another: nothing that its gateway sent can be accepted anyway.
 -- Returns what went wrong, if something did.
 local function raise_fence(fence, up_to)
+  if refusal == -1 then return end
   if up_to > highest then up_to = highest end
   if up_to > lowest and up_to > (call('MGET', fence)[1] or lowest) then return set_fence(fence, up_to).err end
 end
@@ -70,9 +76,9 @@ local function acquire_held(lock, fence, record, ttl, over)
   local ballot, old = sub(record, 1, 16), sub(held, 1, 16)
   local own = sub(held, 18, 33) == sub(record, 18, 33)
   if own and old == ballot then return 1 end
-  local raises
-  if own then raises = old < ballot else raises = old <= over end
-  if not raises then
+  -- An earlier round that arrives after a later one changes nothing; firm, the record could not be cancelled.
+  if own and ballot < old then return {3, old} end
+  if not own and over < old then
     if byte(held, 18) ~= 45 then
       local done = try('SET', lock, firm(held), 'KEEPTTL')
       if done.err then return failed(done.err) end
