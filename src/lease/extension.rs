@@ -36,14 +36,10 @@ pub enum ExtensionVerdict {
         valid_for: Duration,
         granted: usize,
     },
-    /// The lease is gone, and nobody has the lock for sure. What a minority still holds goes up to this ballot.
-    Expired {
-        left_over: Option<Ballot>,
-    },
-    /// Another lease holds the lock.
-    HeldByOther {
-        left_over: Option<Ballot>,
-    },
+    /// The lease is gone, and nobody has the lock for sure. A minority may have prolonged it.
+    Expired,
+    /// Another lease holds the lock. A minority may have prolonged this one.
+    HeldByOther,
     /// Too few answers: the old deadline stands.
     Undecided {
         shortage: Shortage,
@@ -78,13 +74,13 @@ impl Extension {
             return self.extended(ballot, same, elapsed);
         }
         if required <= other {
-            return ExtensionVerdict::HeldByOther { left_over: self.left_over() };
+            return ExtensionVerdict::HeldByOther;
         }
         if required <= same.max(other) + pending {
             return ExtensionVerdict::Pending;
         }
         if blocking <= refused {
-            return ExtensionVerdict::Expired { left_over: self.left_over() };
+            return ExtensionVerdict::Expired;
         }
         if blocking <= refused + pending {
             return ExtensionVerdict::Pending;
@@ -111,10 +107,6 @@ impl Extension {
 
     fn most_of_one_ballot(&self) -> Option<(Ballot, usize)> {
         self.live().map(|(ballot, _)| (ballot, self.live().filter(|(other, _)| *other == ballot).count())).max_by_key(|(_, same)| *same)
-    }
-
-    fn left_over(&self) -> Option<Ballot> {
-        self.live().map(|(ballot, _)| ballot).max()
     }
 }
 
@@ -147,13 +139,9 @@ mod tests {
 
     #[test]
     fn definite_refusals_lose_the_lease() {
-        let left_over = |micros| Some(Ballot::from_micros(micros));
-        assert_eq!(after(3, vec![Ok(Gone), extended(90, 1), Ok(Gone)]), ExtensionVerdict::Expired { left_over: left_over(90) });
-        assert_eq!(after(3, vec![Ok(HeldByOther), Ok(HeldByOther)]), ExtensionVerdict::HeldByOther { left_over: None });
-        assert_eq!(
-            after(5, vec![Ok(Gone), Ok(HeldByOther), Ok(Gone), Ok(HeldByOther), Ok(HeldByOther)]),
-            ExtensionVerdict::HeldByOther { left_over: None }
-        );
+        assert_eq!(after(3, vec![Ok(Gone), extended(90, 1), Ok(Gone)]), ExtensionVerdict::Expired);
+        assert_eq!(after(3, vec![Ok(HeldByOther), Ok(HeldByOther)]), ExtensionVerdict::HeldByOther);
+        assert_eq!(after(5, vec![Ok(Gone), Ok(HeldByOther), Ok(Gone), Ok(HeldByOther), Ok(HeldByOther)]), ExtensionVerdict::HeldByOther);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::poll::{Step, Tally, poll};
-use super::{Shortfall, call_timeout, release, short};
+use super::{Shortfall, call_timeout, short};
 use crate::lease::{Abstention, Answer, Ballot, ExtendVote, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
 use crate::node::{Command, Reply};
 
@@ -44,32 +44,19 @@ pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: T
         tally: Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin),
         key: key.clone(),
         lease: lease.clone(),
+        prolonged: Vec::new(),
         is_lost: false,
     };
     let timeout = call_timeout(cluster, ttl.get());
-    let command = Command::Extend { key: key.clone(), lease: lease.clone(), ttl: ttl.get() };
+    let command = Command::Extend { key, lease, ttl: ttl.get() };
     match poll(cluster, command, extending, timeout).await {
         ExtensionVerdict::Extended { fencing_token, valid_for, granted } => {
             Ok(Extended { fencing_token, valid_for, granted, expires_at_us: started_us + valid_for.as_micros() as u64 })
         }
-        ExtensionVerdict::Expired { left_over } => {
-            free_left_over(cluster, key, lease, left_over);
-            Err(ExtendError::Expired)
-        }
-        ExtensionVerdict::HeldByOther { left_over } => {
-            free_left_over(cluster, key, lease, left_over);
-            Err(ExtendError::HeldByOther)
-        }
+        ExtensionVerdict::Expired => Err(ExtendError::Expired),
+        ExtensionVerdict::HeldByOther => Err(ExtendError::HeldByOther),
         ExtensionVerdict::Undecided { shortage, votes } => Err(short(cluster, shortage, &votes, ExtendError::NoQuorum, ExtendError::Indeterminate)),
         ExtensionVerdict::Pending => unreachable!("a tally decides with a verdict that is not pending"),
-    }
-}
-
-/// A lost lease may have been prolonged on a minority, where it would stand in the way of the next one.
-fn free_left_over(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, left_over: Option<Ballot>) {
-    if let Some(up_to) = left_over {
-        let cluster = Arc::clone(cluster);
-        tokio::spawn(async move { release::release(&cluster, key, lease, Some(FencingToken::of(up_to))).await });
     }
 }
 
@@ -78,15 +65,20 @@ struct Extending {
     tally: Extension,
     key: LockKey,
     lease: LeaseId,
+    /// The nodes that prolonged the lease, before or after the verdict.
+    prolonged: Vec<(usize, Ballot)>,
     /// The verdict was that the lease is gone.
     is_lost: bool,
 }
 
 impl Extending {
-    /// A node that prolonged the lease after the verdict, so that nobody else will free it there.
-    fn free_straggler(&self, node: usize, up_to: Ballot) {
-        let command = Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to };
-        self.cluster.undo().push(node, Arc::new(command), Instant::now() + self.cluster.settings().max_ttl);
+    /// What a minority prolonged of a lost lease would stand in the way of the next one, whoever still waits for the answer.
+    fn free_what_was_prolonged(&mut self) {
+        let give_up = Instant::now() + self.cluster.settings().max_ttl;
+        for (node, up_to) in self.prolonged.drain(..) {
+            let command = Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to };
+            self.cluster.undo().push(node, Arc::new(command), give_up);
+        }
     }
 }
 
@@ -99,15 +91,17 @@ impl Tally for Extending {
             Ok(_) => Err(Abstention::Silent),
             Err(abstention) => Err(abstention),
         };
-        if let (true, Ok(ExtendVote::Extended { ballot, .. })) = (self.is_lost, &vote) {
-            self.free_straggler(node, *ballot);
+        if let Ok(ExtendVote::Extended { ballot, .. }) = &vote {
+            self.prolonged.push((node, *ballot));
         }
-        match self.tally.vote(node, vote, elapsed) {
+        let verdict = self.tally.vote(node, vote, elapsed);
+        self.is_lost |= matches!(verdict, ExtensionVerdict::Expired | ExtensionVerdict::HeldByOther);
+        if self.is_lost {
+            self.free_what_was_prolonged();
+        }
+        match verdict {
             ExtensionVerdict::Pending => Step::Wait,
-            verdict => {
-                self.is_lost |= matches!(verdict, ExtensionVerdict::Expired { .. } | ExtensionVerdict::HeldByOther { .. });
-                Step::Decided(verdict)
-            }
+            verdict => Step::Decided(verdict),
         }
     }
 }
