@@ -61,7 +61,7 @@ impl EmbeddedNode {
         let mut state = load(&database).map_err(broken)?;
         state.adopt(agreement, now_us());
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
-        let disk = Disk { database, state, agreement, run_id, epoch: None };
+        let disk = Disk { path: path.clone(), database: Some(database), state, agreement, run_id, epoch: None };
         std::thread::Builder::new()
             .name("embedded-node".into())
             .spawn(move || disk.serve(waiting))
@@ -104,7 +104,9 @@ impl Node for EmbeddedNode {
 
 /// What the thread owns.
 struct Disk {
-    database: Database,
+    path: PathBuf,
+    /// None after a failure: a database that met one refuses everything, and is opened anew.
+    database: Option<Database>,
     state: State,
     agreement: Agreement,
     run_id: String,
@@ -152,6 +154,7 @@ impl Disk {
     }
 
     fn shake_hands(&mut self) -> Result<Probe, Fault> {
+        self.reopen_if_it_failed()?;
         let now_us = now_us();
         let fresh = self.state.marker().is_none();
         // Its own clock is the median of a cluster of one.
@@ -167,19 +170,30 @@ impl Disk {
         Ok(Probe { quarantine_left, round_trip: std::time::Duration::ZERO, version, warnings })
     }
 
-    /// Writes down what changed. If the disk fails, memory goes back to what is on it.
+    /// After a failure memory knows more than the disk, so it goes back to what is there.
+    fn reopen_if_it_failed(&mut self) -> Result<(), Fault> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        let failed = |error: redb::Error| Fault::NotSent(format!("the disk failed: {error}"));
+        let database = Database::create(&self.path).map_err(|error| failed(error.into()))?;
+        self.state = load(&database).map_err(failed)?;
+        self.state.adopt(self.agreement, now_us());
+        self.database = Some(database);
+        Ok(())
+    }
+
+    /// Writes down what changed. If the disk fails nothing votes until a probe has opened the database again.
     fn commit(&mut self) -> Result<(), Fault> {
         let changes = self.state.take_changes();
         if changes.is_empty() {
             return Ok(());
         }
-        write(&self.database, &self.state, &changes).map_err(|error| {
+        let Some(database) = &self.database else { return Err(Fault::NotSent("the disk failed".into())) };
+        write(database, &self.state, &changes).map_err(|error| {
             tracing::error!(%error, "cannot write to the data directory");
-            match load(&self.database) {
-                Ok(state) => self.state = state,
-                // Nothing certain is known any more, so nothing may vote.
-                Err(_) => self.epoch = None,
-            }
+            self.database = None;
+            self.epoch = None;
             Fault::Lost(format!("the disk failed: {error}"))
         })
     }
