@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::lease::{Holder, Ttl};
-use crate::redlock::holder_token;
+use crate::lease::{FencingToken, Holder, Ttl};
 
 /// A lease, in the answer to whoever holds it.
 #[derive(Serialize, ToSchema)]
@@ -96,7 +95,7 @@ impl From<&Holder> for HolderBody {
     fn from(holder: &Holder) -> Self {
         Self {
             owner: holder.owner.as_ref().map(ToString::to_string),
-            fencing_token: holder_token(holder).map(|token| token.get()),
+            fencing_token: holder.ballot.map(|ballot| FencingToken::of(ballot).get()),
             expires_in_ms: holder.left.map(|left| left.as_millis() as u64),
         }
     }

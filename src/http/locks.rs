@@ -9,14 +9,12 @@ use bytes::Bytes;
 
 use super::body::{HolderBody, LeaseBody, LockBody, LockState, ReleaseBody, VotesBody, renew_after, rfc3339};
 use super::grant_body::GrantBody;
-use super::options::{AcquireOptions, ExtendOptions, NoOptions, ReleaseOptions};
+use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, LEASE_ID, NoOptions, ReleaseOptions};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
 use super::state::{Admitted, AppState};
 use crate::lease::LockKey;
 use crate::redlock::{AcquireRequest, Inspected, Redlock};
 
-const LEASE_ID: HeaderName = HeaderName::from_static("lease-id");
-const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
 /// Who holds a lock is old news a moment later, and a lease id is a secret.
 pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
 

@@ -57,8 +57,8 @@ impl ListOptions {
 const MAX_BODY: usize = 16 * 1024;
 /// A body of a few hundred bytes is there at once, or its client is stuck.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-const LEASE_ID: HeaderName = HeaderName::from_static("lease-id");
-const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
+pub const LEASE_ID: HeaderName = HeaderName::from_static("lease-id");
+pub const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 

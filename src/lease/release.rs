@@ -74,10 +74,6 @@ impl Release {
         self.votes.clear();
     }
 
-    pub fn round(&self) -> u8 {
-        self.rounds
-    }
-
     pub fn vote(&mut self, node: usize, round: u8, answer: Answer<ReleaseVote>) -> ReleaseVerdict {
         if round != self.rounds {
             return ReleaseVerdict::Pending;

@@ -317,11 +317,6 @@ impl State {
         self.fences.get(key).map(|fence| (fence.value, fence.expires_ms))
     }
 
-    /// How many locks and fences are remembered, expired ones that were not swept yet included.
-    pub fn len(&self) -> (usize, usize) {
-        (self.locks.len(), self.fences.len())
-    }
-
     /// Takes back what was written down.
     pub fn restore(&mut self, marker: Option<Marker>, high_water_us: u64) {
         self.marker = marker;

@@ -172,25 +172,13 @@ impl Flight {
             progress: Mutex::new(progress),
         });
         cluster.metrics().rounds.inc();
-        flight.ask(1, flight.acquire_command(ballot, None));
+        cluster.ask_all(&flight, 1, flight.acquire_command(ballot, None), call_timeout);
         flight
     }
 
     fn acquire_command(&self, ballot: Ballot, over: Option<Ballot>) -> Command {
         let AcquireRequest { key, ttl, owner, .. } = self.request.clone();
         Command::Acquire { key, lease: self.lease.clone(), attempt: self.attempt_id, ballot, over, ttl: ttl.get(), owner }
-    }
-
-    /// Sends to all nodes. A node that takes nothing has answered with that.
-    fn ask(self: &Arc<Self>, round: u8, command: Command) {
-        let command = Arc::new(command);
-        let deadline = Instant::now() + self.call_timeout;
-        for queue in self.cluster.queues().iter() {
-            let call = Call { command: Arc::clone(&command), receiver: Arc::clone(self) as _, tag: round, deadline };
-            if let Err(abstention) = queue.submit(call) {
-                self.answered(queue.index(), round, Err(abstention));
-            }
-        }
     }
 
     fn deadline(&self) -> Instant {
@@ -286,7 +274,7 @@ impl Flight {
     fn act(self: &Arc<Self>, next: Next) {
         match next {
             Next::Nothing => {}
-            Next::Ask { round, command } => self.ask(round, command),
+            Next::Ask { round, command } => self.cluster.ask_all(self, round, command, self.call_timeout),
             Next::Cancel { nodes, up_to } => self.cancel(&nodes, up_to),
         }
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::ballots::Ballots;
 use super::undo::Undo;
 use crate::lease::Quorum;
 use crate::metrics::Metrics;
-use crate::node::{ClusterClock, Node, NodeName, NodeQueue, NodeState, NodeStatus, PROBE_INTERVAL, QueueSettings};
+use crate::node::{Call, ClusterClock, Command, Node, NodeName, NodeQueue, NodeState, NodeStatus, PROBE_INTERVAL, QueueSettings, Receiver};
 
 /// What the engine needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,20 @@ impl Cluster {
         let busy = |queue: &Arc<NodeQueue>| !queue.is_idle() || !self.undo.is_empty(queue.index());
         while self.queues.iter().any(busy) {
             tick.tick().await;
+        }
+    }
+
+    /// Asks every node `command` in `round`. A node that takes nothing has answered with that.
+    ///
+    /// The receiver may be answered, and may ask again, before this returns; it must hold no lock of its own.
+    pub(super) fn ask_all<R: Receiver>(&self, receiver: &Arc<R>, round: u8, command: Command, call_timeout: Duration) {
+        let command = Arc::new(command);
+        let deadline = Instant::now() + call_timeout;
+        for queue in self.queues.iter() {
+            let call = Call { command: Arc::clone(&command), receiver: Arc::clone(receiver) as _, tag: round, deadline };
+            if let Err(abstention) = queue.submit(call) {
+                Arc::clone(receiver).receive(queue.index(), round, Err(abstention));
+            }
         }
     }
 

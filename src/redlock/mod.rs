@@ -23,7 +23,7 @@ pub use inspect::{InspectError, Inspected};
 pub use list::{ListError, Listed, ListedLock};
 pub use release::{ReleaseError, Released};
 
-use crate::lease::{Ballot, FencingToken, Holder, LeaseId, LockKey, Shortage, Ttl};
+use crate::lease::{FencingToken, LeaseId, LockKey, Shortage, Ttl};
 use crate::node::NodeName;
 
 /// The lock manager: a handle on the nodes that any number of requests share.
@@ -129,11 +129,6 @@ impl Redlock {
     }
 }
 
-/// The holder's token, if a gateway wrote the record.
-pub fn holder_token(holder: &Holder) -> Option<FencingToken> {
-    holder.ballot.map(FencingToken::of)
-}
-
 fn shortfall(cluster: &Cluster, votes: &[&'static str]) -> Shortfall {
     let votes = cluster.queues().iter().zip(votes).map(|(queue, vote)| NodeVote { node: queue.name().clone(), vote }).collect();
     Shortfall { votes, required: cluster.quorum().required() }
@@ -155,9 +150,4 @@ fn call_timeout(cluster: &Cluster, ttl: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(20);
     let share = if cluster.quorum().nodes() == 1 { 4 } else { 50 };
     (ttl / share).max(SHORTEST).min(cluster.settings().node_timeout)
-}
-
-/// The end of a release whose caller named none.
-fn now_as_ballot(cluster: &Cluster) -> Ballot {
-    cluster.ballots().draw()
 }

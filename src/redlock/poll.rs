@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
 use crate::lease::{Abstention, Answer};
-use crate::node::{Call, Command, Receiver, Reply};
+use crate::node::{Command, Receiver, Reply};
 
 /// Counts answers until they decide.
 pub trait Tally: Send + 'static {
@@ -58,19 +58,8 @@ impl<T: Tally> Poll<T> {
         let started = Instant::now();
         let progress = Mutex::new(Progress { tally, round: 1, deadline: started + call_timeout, owner });
         let poll = Arc::new(Self { cluster: Arc::clone(cluster), started, call_timeout, progress });
-        poll.ask(1, command);
+        cluster.ask_all(&poll, 1, command, call_timeout);
         poll
-    }
-
-    fn ask(self: &Arc<Self>, round: u8, command: Command) {
-        let command = Arc::new(command);
-        let deadline = Instant::now() + self.call_timeout;
-        for queue in self.cluster.queues().iter() {
-            let call = Call { command: Arc::clone(&command), receiver: Arc::clone(self) as _, tag: round, deadline };
-            if let Err(abstention) = queue.submit(call) {
-                self.answered(queue.index(), round, Err(abstention));
-            }
-        }
     }
 
     fn answered(self: &Arc<Self>, node: usize, round: u8, answer: Answer<Reply>) {
@@ -109,7 +98,7 @@ impl<T: Tally> Poll<T> {
                 progress.deadline = Instant::now() + self.call_timeout;
                 let round = progress.round;
                 drop(progress);
-                self.ask(round, command);
+                self.cluster.ask_all(self, round, command, self.call_timeout);
             }
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::poll::{Step, Tally, poll};
-use super::{Shortfall, now_as_ballot, short};
+use super::{Shortfall, short};
 use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
 
@@ -35,7 +35,7 @@ pub enum ReleaseError {
 /// Without a token the release reaches up to now, and further if a node holds a newer ballot of this lease.
 pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
     // Drawn rather than read, so that this gateway's next ballot is above the fence that it raises.
-    let up_to = token.map_or_else(|| now_as_ballot(cluster), FencingToken::ballot);
+    let up_to = token.map_or_else(|| cluster.ballots().draw(), FencingToken::ballot);
     let releasing = Releasing {
         cluster: Arc::clone(cluster),
         tally: Release::new(cluster.quorum(), token.is_some()),
