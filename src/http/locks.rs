@@ -98,7 +98,7 @@ pub async fn extend(State(redlock): State<Redlock>, key: LockKey, options: Exten
     params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TokenParam),
     responses(
         (status = 200, description = "The lease does not hold the lock (any more).", body = ReleaseBody),
-        (status = 409, description = "`not_holder`: another lease holds the lock, and keeps it.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`not_holder`: another lease holds the lock, or this one under a newer token; it stays.", body = ProblemBody, content_type = "application/problem+json"),
         AnyProblem, BodyProblem,
     )
 )]

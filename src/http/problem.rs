@@ -107,8 +107,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "indeterminate", "Indeterminate", detail).votes(shortfall)
     }
 
-    fn not_holder() -> Self {
-        let detail = "Another lease holds the lock; it stays as it is. The lease that you named is over, or was never granted.";
+    fn not_holder(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "not_holder", "Not the holder", detail)
     }
 
@@ -119,6 +118,8 @@ impl Problem {
         self.retry_after(Duration::from_secs(1))
     }
 }
+
+const HELD_BY_OTHER: &str = "Another lease holds the lock; it stays as it is. The lease that you named is over, or was never granted.";
 
 impl From<AcquireError> for Problem {
     fn from(error: AcquireError) -> Self {
@@ -143,7 +144,7 @@ impl From<AcquireError> for Problem {
 impl From<ExtendError> for Problem {
     fn from(error: ExtendError) -> Self {
         match error {
-            ExtendError::HeldByOther => Self::not_holder(),
+            ExtendError::HeldByOther => Self::not_holder(HELD_BY_OTHER),
             ExtendError::Expired => Self::new(
                 StatusCode::GONE,
                 "lease_expired",
@@ -166,7 +167,11 @@ impl From<ReleaseError> for Problem {
         let detail =
             "The release is not known to be complete and goes on in the background; at the latest the ttl ends the lease. It is safe to repeat.";
         match error {
-            ReleaseError::HeldByOther => Self::not_holder(),
+            ReleaseError::HeldByOther => Self::not_holder(HELD_BY_OTHER),
+            ReleaseError::HeldNewer(token) => Self::not_holder(format!(
+                "The lease holds the lock under the newer fencing token {}, and keeps it. To release it, name that token or none.",
+                token.get()
+            )),
             ReleaseError::NoQuorum(shortfall) => Self::no_quorum(shortfall, detail),
             ReleaseError::Indeterminate(shortfall) => Self::indeterminate(shortfall, detail),
         }

@@ -42,6 +42,10 @@ pub enum ReleaseVerdict {
     },
     /// A majority holds it for somebody else.
     HeldByOther,
+    /// A majority holds it for this lease, under a newer token than the caller named.
+    HeldNewer {
+        ballot: Ballot,
+    },
     Undecided {
         shortage: Shortage,
         votes: Vec<&'static str>,
@@ -82,19 +86,24 @@ impl Release {
         let required = self.votes.quorum().required();
         let pending = self.votes.pending();
         let other = self.votes.count(|vote| *vote == ReleaseVote::HeldByOther);
-        let not_held = self.votes.count(|vote| self.token_named || !matches!(vote, ReleaseVote::Newer { .. }));
+        let newer = self.votes.count(|vote| matches!(vote, ReleaseVote::Newer { .. }));
+        let not_held = self.votes.cast().count() - if self.token_named { 0 } else { newer };
 
-        if let Some(up_to) = self.newer().filter(|_| self.rounds < Self::MAX_ROUNDS && pending == 0) {
+        if let Some(up_to) = self.newest().filter(|_| !self.token_named && self.rounds < Self::MAX_ROUNDS && pending == 0) {
             return ReleaseVerdict::NextRound { up_to };
         }
         if required <= other {
             return ReleaseVerdict::HeldByOther;
         }
-        let may_be_anothers = !self.freed() && required <= other + pending && 0 < other;
-        if required <= not_held && !may_be_anothers && self.newer().is_none() {
+        if let Some(ballot) = self.newest().filter(|_| self.token_named && required <= newer) {
+            return ReleaseVerdict::HeldNewer { ballot };
+        }
+        let may_be_anothers = !self.freed() && 0 < other && required <= other + pending;
+        let may_be_newer = 0 < newer && (!self.token_named || required <= newer + pending);
+        if required <= not_held && !may_be_anothers && !may_be_newer {
             return ReleaseVerdict::Done { released: self.freed() };
         }
-        if 0 < pending && (required <= not_held + pending || self.newer().is_some()) {
+        if 0 < pending && (required <= not_held + pending || may_be_newer) {
             return ReleaseVerdict::Pending;
         }
         if required <= not_held {
@@ -107,13 +116,13 @@ impl Release {
         self.freed || 0 < self.votes.count(|vote| *vote == ReleaseVote::Freed)
     }
 
-    /// The greatest ballot that a release without a token has to reach to.
-    fn newer(&self) -> Option<Ballot> {
+    /// The greatest ballot above the end of this release under which the lease holds the lock somewhere.
+    fn newest(&self) -> Option<Ballot> {
         let above = self.votes.cast().filter_map(|vote| match vote {
             ReleaseVote::Newer { ballot } => Some(*ballot),
             _ => None,
         });
-        above.max().filter(|_| !self.token_named)
+        above.max()
     }
 }
 
@@ -143,7 +152,6 @@ mod tests {
         assert_eq!(after(true, 3, vec![Ok(Freed), Ok(Freed)]), done(true));
         assert_eq!(after(true, 3, vec![Ok(NotHeld), Ok(Freed)]), done(true));
         assert_eq!(after(true, 3, vec![Ok(NotHeld), Ok(NotHeld)]), done(false));
-        assert_eq!(after(true, 3, vec![newer(9), newer(9)]), done(false));
         assert_eq!(after(false, 3, vec![Ok(HeldByOther), Ok(HeldByOther)]), ReleaseVerdict::HeldByOther);
     }
 
@@ -152,6 +160,15 @@ mod tests {
         let others = vec![Ok(NotHeld), Ok(HeldByOther), Ok(NotHeld), Ok(HeldByOther), Ok(HeldByOther)];
         assert_eq!(after(true, 5, others), ReleaseVerdict::HeldByOther);
         assert_eq!(after(true, 5, vec![Ok(NotHeld), Ok(HeldByOther), Ok(NotHeld), Ok(NotHeld)]), ReleaseVerdict::Done { released: false });
+    }
+
+    #[test]
+    fn a_lease_that_a_majority_holds_under_a_newer_token_is_not_released_by_an_older_one() {
+        let held = ReleaseVerdict::HeldNewer { ballot: Ballot::from_micros(9) };
+        assert_eq!(after(true, 3, vec![newer(9), newer(8)]), held);
+        assert_eq!(after(true, 3, vec![newer(9), Ok(NotHeld), newer(9)]), held);
+        assert_eq!(after(true, 5, vec![newer(9), Ok(NotHeld), Ok(NotHeld), Ok(Freed)]), ReleaseVerdict::Done { released: true });
+        assert_eq!(after(true, 3, vec![newer(9), Ok(NotHeld), Err(Abstention::Silent)]), ReleaseVerdict::Done { released: false });
     }
 
     #[test]

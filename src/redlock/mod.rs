@@ -95,7 +95,7 @@ impl Redlock {
             match &result {
                 Ok(Released { released: true }) => "released",
                 Ok(Released { released: false }) => "not_held",
-                Err(ReleaseError::HeldByOther) => "not_holder",
+                Err(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_)) => "not_holder",
                 Err(ReleaseError::NoQuorum(_)) => "no_quorum",
                 Err(ReleaseError::Indeterminate(_)) => "indeterminate",
             },

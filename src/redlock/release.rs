@@ -24,6 +24,9 @@ pub enum ReleaseError {
     /// The lock stays as it is.
     #[error("another lease holds the lock")]
     HeldByOther,
+    /// The lease holds the lock under this token, which is newer than the one that was named. It keeps it.
+    #[error("the lease holds the lock under a newer token")]
+    HeldNewer(FencingToken),
     /// Too few nodes could answer. The release goes on in the background.
     #[error("too few nodes could answer")]
     NoQuorum(Shortfall),
@@ -48,6 +51,7 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token
     match poll(cluster, command, releasing, cluster.settings().node_timeout).await {
         ReleaseVerdict::Done { released } => Ok(Released { released }),
         ReleaseVerdict::HeldByOther => Err(ReleaseError::HeldByOther),
+        ReleaseVerdict::HeldNewer { ballot } => Err(ReleaseError::HeldNewer(FencingToken::of(ballot))),
         ReleaseVerdict::Undecided { shortage, votes } => Err(short(cluster, shortage, &votes, ReleaseError::NoQuorum, ReleaseError::Indeterminate)),
         ReleaseVerdict::Pending | ReleaseVerdict::NextRound { .. } => unreachable!("a tally decides with a verdict that is final"),
     }

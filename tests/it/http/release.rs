@@ -48,7 +48,8 @@ async fn an_older_fencing_token_leaves_a_newer_grant_of_the_lease_alone() {
     gateway.delete("/locks/a").lease(MINE).ok().await;
     let newer = gateway.post(&format!("/locks/a?lease_id={MINE}")).ok().await.u64("fencing_token");
     let late = gateway.delete("/locks/a").lease(MINE).header("Fencing-Token", older.to_string());
-    assert_eq!(late.ok().await["released"], false);
+    let problem = late.problem(409, "not_holder").await;
+    assert!(problem["detail"].as_str().unwrap().contains(&newer.to_string()), "{problem:?}");
     assert_eq!(gateway.get("/locks/a").ok().await["holder"]["fencing_token"], newer);
 }
 
