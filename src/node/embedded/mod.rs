@@ -3,24 +3,19 @@
 //! One thread owns the state and the database. It takes all batches that wait, applies them one after the
 //! other, commits once, and only then answers: after `kill -9` nothing acknowledged is lost.
 
+mod tables;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::Database;
+use tables::LoadError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::state::{Change, Hello};
-use super::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, LockRecord, Marker, Node, NodeName, Probe, State, Survey};
-use crate::lease::{Ballot, LockKey};
-
-/// Lock records by name, with the millisecond of their expiry.
-const LOCKS: TableDefinition<&str, (u64, &str)> = TableDefinition::new("locks");
-/// Fences by lock name, with the millisecond of their expiry.
-const FENCES: TableDefinition<&str, (u64, u64)> = TableDefinition::new("fences");
-/// The marker and the high-water mark.
-const NODE: TableDefinition<&str, &str> = TableDefinition::new("node");
+use super::state::Hello;
+use super::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Node, NodeName, Probe, State, Survey};
 
 /// How many batches may wait for the disk; beyond that a caller is turned away.
 const MAX_WAITING: usize = 256;
@@ -35,6 +30,11 @@ pub enum EmbeddedError {
     InUse(PathBuf),
     #[error("cannot use {path}: {source}", path = path.display())]
     Database { path: PathBuf, source: redb::Error },
+    #[error(
+        "{path} holds {what} that this version cannot read: a newer redlockd wrote it, or it is damaged; \
+         start the version that wrote it, or move the file away once every lease that it may hold is over", path = path.display()
+    )]
+    Unreadable { path: PathBuf, what: String },
 }
 
 /// The one node of a gateway that was given no others.
@@ -53,12 +53,14 @@ impl EmbeddedNode {
     pub fn open(data_dir: &Path, agreement: Agreement, run_id: String, clock: Arc<ClusterClock>) -> Result<Self, EmbeddedError> {
         std::fs::create_dir_all(data_dir).map_err(|source| EmbeddedError::Directory { path: data_dir.to_owned(), source })?;
         let path = data_dir.join("node.redb");
-        let broken = |source| EmbeddedError::Database { path: path.clone(), source };
         let database = Database::create(&path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => EmbeddedError::InUse(path.clone()),
-            other => broken(other.into()),
+            other => EmbeddedError::Database { path: path.clone(), source: other.into() },
         })?;
-        let mut state = load(&database).map_err(broken)?;
+        let mut state = tables::load(&database).map_err(|error| match error {
+            LoadError::Database(source) => EmbeddedError::Database { path: path.clone(), source },
+            LoadError::Unreadable(what) => EmbeddedError::Unreadable { path: path.clone(), what },
+        })?;
         state.adopt(agreement, now_us());
         let (jobs, waiting) = mpsc::channel(MAX_WAITING);
         let disk = Disk { path: path.clone(), database: Some(database), state, agreement, run_id, epoch: None };
@@ -175,9 +177,9 @@ impl Disk {
         if self.database.is_some() {
             return Ok(());
         }
-        let failed = |error: redb::Error| Fault::NotSent(format!("the disk failed: {error}"));
-        let database = Database::create(&self.path).map_err(|error| failed(error.into()))?;
-        self.state = load(&database).map_err(failed)?;
+        let failed = |error: LoadError| Fault::NotSent(format!("the disk failed: {error}"));
+        let database = Database::create(&self.path).map_err(|error| failed(redb::Error::from(error).into()))?;
+        self.state = tables::load(&database).map_err(failed)?;
         self.state.adopt(self.agreement, now_us());
         self.database = Some(database);
         Ok(())
@@ -190,74 +192,13 @@ impl Disk {
             return Ok(());
         }
         let Some(database) = &self.database else { return Err(Fault::NotSent("the disk failed".into())) };
-        write(database, &self.state, &changes).map_err(|error| {
+        tables::write(database, &self.state, &changes).map_err(|error| {
             tracing::error!(%error, "cannot write to the data directory");
             self.database = None;
             self.epoch = None;
             Fault::Lost(format!("the disk failed: {error}"))
         })
     }
-}
-
-fn write<'a>(database: &Database, state: &State, changes: impl IntoIterator<Item = &'a Change>) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut locks = transaction.open_table(LOCKS)?;
-        let mut fences = transaction.open_table(FENCES)?;
-        let mut node = transaction.open_table(NODE)?;
-        for change in changes {
-            match change {
-                Change::Marker => {
-                    let marker = state.marker().map(Marker::to_string).unwrap_or_default();
-                    node.insert("marker", &*marker)?;
-                }
-                Change::HighWater => {
-                    node.insert("high_water_us", &*state.high_water_us().to_string())?;
-                }
-                Change::Lock(key) => match state.lock(key) {
-                    Some((record, expires_ms)) => drop(locks.insert(key.as_str(), (expires_ms, &*record.to_string()))?),
-                    None => drop(locks.remove(key.as_str())?),
-                },
-                Change::Fence(key) => match state.fence(key) {
-                    Some((ballot, expires_ms)) => drop(fences.insert(key.as_str(), (expires_ms, ballot.micros()))?),
-                    None => drop(fences.remove(key.as_str())?),
-                },
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn load(database: &Database) -> Result<State, redb::Error> {
-    // Creates the tables of a new database.
-    let transaction = database.begin_write()?;
-    transaction.open_table(LOCKS)?;
-    transaction.open_table(FENCES)?;
-    transaction.open_table(NODE)?;
-    transaction.commit()?;
-
-    let mut state = State::default();
-    let transaction = database.begin_read()?;
-    let node = transaction.open_table(NODE)?;
-    let marker = node.get("marker")?.and_then(|text| text.value().parse().ok());
-    let high_water_us = node.get("high_water_us")?.and_then(|text| text.value().parse().ok()).unwrap_or(0);
-    state.restore(marker, high_water_us);
-    for entry in transaction.open_table(LOCKS)?.iter()? {
-        let (name, lock) = entry?;
-        let (expires_ms, record) = lock.value();
-        if let (Ok(key), Some(record)) = (LockKey::new(name.value()), LockRecord::parse(record)) {
-            state.restore_lock(key, record, expires_ms);
-        }
-    }
-    for entry in transaction.open_table(FENCES)?.iter()? {
-        let (name, fence) = entry?;
-        let (expires_ms, ballot) = fence.value();
-        if let Ok(key) = LockKey::new(name.value()) {
-            state.restore_fence(key, Ballot::from_micros(ballot), expires_ms);
-        }
-    }
-    Ok(state)
 }
 
 fn now_us() -> u64 {
