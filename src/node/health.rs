@@ -91,7 +91,7 @@ impl Health {
         self.faults_in_a_row.store(0, Ordering::Relaxed);
     }
 
-    /// A call was not answered. True if this opened the breaker.
+    /// A call was not answered. True if this opened the breaker, which stays open until a probe is answered.
     pub fn call_failed(&self, fault: &Fault) -> bool {
         if self.faults_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 < FAULTS_TO_OPEN || self.open.swap(true, Ordering::Relaxed) {
             return false;
@@ -114,7 +114,13 @@ impl Health {
     }
 
     /// A probe failed. True if the node's state or the reason is another than before.
+    ///
+    /// A node that refuses, or takes no connection, is out at once. Silence counts as that of a call does: it may be
+    /// the gateway that was starved, and then every node is silent.
     pub fn probe_failed(&self, fault: &Fault) -> bool {
+        if matches!(fault, Fault::Lost(_)) && self.is_reachable() {
+            return self.call_failed(fault);
+        }
         self.open.store(true, Ordering::Relaxed);
         self.down(fault)
     }
@@ -131,5 +137,33 @@ impl Health {
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().expect("no code panics while it holds this")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up() -> Health {
+        let health = Health::default();
+        let probe = Probe { quarantine_left: Duration::ZERO, round_trip: Duration::ZERO, version: String::new(), warnings: Vec::new() };
+        health.probe_succeeded(probe);
+        health
+    }
+
+    #[test]
+    fn one_silent_probe_does_not_put_a_node_out_and_three_do() {
+        let health = up();
+        let silent = Fault::Lost("no answer in time".into());
+        assert_eq!([(); 3].map(|()| (health.probe_failed(&silent), health.is_reachable())), [(false, true), (false, true), (true, false)]);
+    }
+
+    #[test]
+    fn a_node_that_refuses_or_takes_no_connection_is_out_at_once() {
+        for (fault, state) in [(Fault::Refused("no".into()), NodeState::Refused), (Fault::NotSent("connection refused".into()), NodeState::Down)] {
+            let health = up();
+            assert!(health.probe_failed(&fault));
+            assert_eq!((health.is_reachable(), health.status().state), (false, state));
+        }
     }
 }

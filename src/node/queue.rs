@@ -69,6 +69,13 @@ struct Waiting {
     in_flight: usize,
 }
 
+/// What a look into the queue found.
+#[derive(Default)]
+struct Taken {
+    batch: Vec<Call>,
+    late: Vec<Call>,
+}
+
 impl Waiting {
     fn len(&self) -> usize {
         self.urgent.len() + self.normal.len()
@@ -154,7 +161,7 @@ impl NodeQueue {
             }
             Err(fault) => {
                 if self.health.probe_failed(&fault) {
-                    warn!(node = %self.name, reason = %fault, "node is not used");
+                    warn!(node = %self.name, reason = %fault, "node is not used until a probe is answered");
                 }
             }
         }
@@ -169,44 +176,47 @@ impl NodeQueue {
         }
     }
 
+    /// The next calls that are worth sending. Those that are too late, or that nobody waits for, are answered here.
     async fn next_batch(&self) -> Vec<Call> {
         loop {
             let work = self.work.notified();
-            let batch = self.take_batch();
+            let Taken { batch, late } = self.take();
+            let any_late = !late.is_empty();
+            for call in late {
+                self.answer(call, Err(Abstention::Unreachable));
+            }
             if !batch.is_empty() {
                 return batch;
             }
-            work.await;
+            if any_late {
+                self.waiting().in_flight -= 1;
+            } else {
+                work.await;
+            }
         }
     }
 
-    /// Takes what is worth sending; answers what is too late, drops what nobody waits for.
-    fn take_batch(&self) -> Vec<Call> {
-        let mut batch = Vec::new();
-        let mut late = Vec::new();
+    /// Takes calls out of the queue. While any of them is unanswered they count as one batch in flight.
+    fn take(&self) -> Taken {
+        let mut taken = Taken::default();
         let now = Instant::now();
         let mut waiting = self.waiting();
         if 0 < waiting.in_flight && waiting.len() < MAX_BATCH {
-            return batch;
+            return taken;
         }
-        while batch.len() < MAX_BATCH {
+        while taken.batch.len() < MAX_BATCH {
             let Some(call) = waiting.pop() else { break };
-            if call.deadline <= now || !call.receiver.is_waiting(call.tag) {
-                late.push(call);
-            } else {
-                batch.push(call);
-            }
+            let is_late = call.deadline <= now || !call.receiver.is_waiting(call.tag);
+            let into = if is_late { &mut taken.late } else { &mut taken.batch };
+            into.push(call);
         }
-        waiting.in_flight += usize::from(!batch.is_empty());
+        waiting.in_flight += usize::from(!(taken.batch.is_empty() && taken.late.is_empty()));
         let is_more_work = MAX_BATCH <= waiting.len();
         drop(waiting);
         if is_more_work {
             self.work.notify_one();
         }
-        for call in late {
-            self.answer(call, Err(Abstention::Unreachable));
-        }
-        batch
+        taken
     }
 
     async fn send(&self, batch: Vec<Call>) {
@@ -227,7 +237,7 @@ impl NodeQueue {
             Err(fault) => {
                 self.metrics.faults.inc();
                 if self.health.call_failed(&fault) {
-                    warn!(node = %self.name, reason = %fault, "node failed three times in a row and is skipped until a probe sees it");
+                    warn!(node = %self.name, reason = %fault, "node failed three times in a row and is not used until a probe is answered");
                 }
                 let abstention = if matches!(fault, Fault::Lost(_)) { Abstention::Silent } else { Abstention::Unreachable };
                 for call in batch {

@@ -3,7 +3,7 @@
 //! Dropping an entry is safe, since every record ends with its ttl; keeping it frees the lock earlier.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -21,11 +21,20 @@ const TICK: Duration = Duration::from_millis(100);
 /// The queues of all nodes.
 pub struct Undo {
     nodes: Arc<[Arc<NodeQueue>]>,
-    waiting: Vec<Mutex<VecDeque<Entry>>>,
+    backlogs: Vec<Mutex<Backlog>>,
     call_timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
+/// What is left to undo on one node.
+#[derive(Default)]
+struct Backlog {
+    waiting: VecDeque<Entry>,
+    /// Entries that are not in `waiting` because they are being tried.
+    trying: usize,
+}
+
+#[derive(Clone)]
 struct Entry {
     command: Arc<Command>,
     /// When the record will have expired by itself.
@@ -35,33 +44,36 @@ struct Entry {
 /// One try of one entry.
 struct Retry {
     undo: Arc<Undo>,
-    command: Arc<Command>,
-    give_up: Instant,
+    entry: Entry,
 }
 
 impl Undo {
     pub fn start(nodes: Arc<[Arc<NodeQueue>]>, call_timeout: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
-        let waiting = nodes.iter().map(|_| Mutex::default()).collect();
-        let undo = Arc::new(Self { nodes, waiting, call_timeout, metrics });
+        let backlogs = nodes.iter().map(|_| Mutex::default()).collect();
+        let undo = Arc::new(Self { nodes, backlogs, call_timeout, metrics });
         tokio::spawn(Arc::clone(&undo).keep_trying());
         undo
     }
 
     /// Remembers that `node` has to be told `command` until `give_up`.
     pub fn push(&self, node: usize, command: Arc<Command>, give_up: Instant) {
-        let mut waiting = self.of(node);
-        if MAX_WAITING <= waiting.len() {
-            waiting.pop_front();
+        self.keep(&mut self.of(node), Entry { command, give_up });
+    }
+
+    fn keep(&self, backlog: &mut Backlog, entry: Entry) {
+        if MAX_WAITING <= backlog.waiting.len() {
+            backlog.waiting.pop_front();
             self.metrics.undo_dropped.inc();
             self.metrics.undo_waiting.dec();
         }
-        waiting.push_back(Entry { command, give_up });
+        backlog.waiting.push_back(entry);
         self.metrics.undo_waiting.inc();
     }
 
-    /// Whether nothing waits for `node`.
+    /// Whether nothing is left to undo on `node`.
     pub fn is_empty(&self, node: usize) -> bool {
-        self.of(node).is_empty()
+        let backlog = self.of(node);
+        backlog.waiting.is_empty() && backlog.trying == 0
     }
 
     async fn keep_trying(self: Arc<Self>) {
@@ -79,8 +91,8 @@ impl Undo {
     /// Drops what has expired by itself, also for nodes that are away.
     fn forget_what_is_over(&self) {
         let now = Instant::now();
-        for node in 0..self.waiting.len() {
-            let mut waiting = self.of(node);
+        for node in 0..self.nodes.len() {
+            let waiting = &mut self.of(node).waiting;
             let before = waiting.len();
             waiting.retain(|entry| now < entry.give_up);
             self.metrics.undo_waiting.sub((before - waiting.len()) as i64);
@@ -88,21 +100,34 @@ impl Undo {
     }
 
     fn try_some(self: &Arc<Self>, node: &NodeQueue) {
-        let now = Instant::now();
         for _ in 0..MAX_TRIED {
-            let Some(entry) = self.of(node.index()).pop_front() else { return };
-            self.metrics.undo_waiting.dec();
-            let retry = Retry { undo: Arc::clone(self), command: Arc::clone(&entry.command), give_up: entry.give_up };
-            let call = Call { command: entry.command, receiver: Arc::new(retry), tag: 0, deadline: now + self.call_timeout };
-            let command = Arc::clone(&call.command);
-            if node.submit(call).is_err() {
-                return self.push(node.index(), command, entry.give_up);
+            let Some(entry) = self.begin_try(node.index()) else { return };
+            let retry = Arc::new(Retry { undo: Arc::clone(self), entry: entry.clone() });
+            let call = Call { command: entry.command, receiver: Arc::clone(&retry) as _, tag: 0, deadline: Instant::now() + self.call_timeout };
+            if let Err(abstention) = node.submit(call) {
+                return retry.receive(node.index(), 0, Err(abstention));
             }
         }
     }
 
-    fn of(&self, node: usize) -> std::sync::MutexGuard<'_, VecDeque<Entry>> {
-        self.waiting[node].lock().expect("no code panics while it holds this")
+    fn begin_try(&self, node: usize) -> Option<Entry> {
+        let mut backlog = self.of(node);
+        let entry = backlog.waiting.pop_front()?;
+        backlog.trying += 1;
+        self.metrics.undo_waiting.dec();
+        Some(entry)
+    }
+
+    fn end_try(&self, node: usize, again: Option<Entry>) {
+        let mut backlog = self.of(node);
+        backlog.trying -= 1;
+        if let Some(entry) = again {
+            self.keep(&mut backlog, entry);
+        }
+    }
+
+    fn of(&self, node: usize) -> MutexGuard<'_, Backlog> {
+        self.backlogs[node].lock().expect("no code panics while it holds this")
     }
 }
 
@@ -112,8 +137,7 @@ impl Receiver for Retry {
     }
 
     fn receive(self: Arc<Self>, node: usize, _: u8, answer: Answer<Reply>) {
-        if answer.is_err() && Instant::now() < self.give_up {
-            self.undo.push(node, Arc::clone(&self.command), self.give_up);
-        }
+        let again = answer.is_err() && Instant::now() < self.entry.give_up;
+        self.undo.end_try(node, again.then(|| self.entry.clone()));
     }
 }

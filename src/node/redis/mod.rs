@@ -141,7 +141,7 @@ async fn answer_to(redis: &mut MultiplexedConnection, call: &Cmd) -> RedisResult
 }
 
 async fn within_connect_timeout<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    timeout(CONNECT_TIMEOUT, work).await.unwrap_or_else(|_| Err(Fault::NotSent("no answer in time".into())))
+    timeout(CONNECT_TIMEOUT, work).await.unwrap_or_else(|_| Err(Fault::Lost("no answer in time".into())))
 }
 
 fn call_fault(error: &redis::RedisError) -> Fault {

@@ -133,6 +133,33 @@ async fn what_makes_room_goes_before_what_wants_in() {
     assert!(matches!(second[3], Command::Acquire { .. }));
 }
 
+/// Notes whether the queue called itself idle while it answered.
+struct Watcher {
+    queue: Arc<NodeQueue>,
+    was_idle: Mutex<Option<bool>>,
+}
+
+impl Receiver for Watcher {
+    fn is_waiting(&self, _: u8) -> bool {
+        true
+    }
+
+    fn receive(self: Arc<Self>, _: usize, _: u8, _: Answer<Reply>) {
+        *self.was_idle.lock().unwrap() = Some(self.queue.is_idle());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_is_not_idle_while_it_answers_what_came_too_late() {
+    let busy = BusyNode::start().await;
+    let watcher = Arc::new(Watcher { queue: Arc::clone(&busy.queue), was_idle: Mutex::default() });
+    let receiver = Arc::clone(&watcher) as _;
+    busy.queue.submit(Call { command: Arc::new(busy.acquire("late")), receiver, tag: 1, deadline: Instant::now() + MS }).unwrap();
+    until("it is answered", || watcher.was_idle.lock().unwrap().is_some()).await;
+    assert_eq!(*watcher.was_idle.lock().unwrap(), Some(false));
+    until("nothing is left", || busy.queue.is_idle()).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_waited_too_long_is_answered_and_never_sent() {
     let busy = BusyNode::start().await;
