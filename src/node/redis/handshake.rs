@@ -115,13 +115,18 @@ impl Info {
 
     /// Why this server must not be used, if so.
     fn unfit(&self) -> Option<String> {
-        match (self.get("redis_mode"), self.get("role"), self.get("maxmemory_policy")) {
+        match (self.mode(), self.get("role"), self.get("maxmemory_policy")) {
             ("sentinel", ..) => Some("it is a Sentinel; name each independent master itself".into()),
             ("cluster", ..) => Some("it runs in cluster mode, where shards fail over; use independent masters".into()),
             (_, role, _) if role != "master" => Some(format!("its role is {role}, not master; name an independent master")),
             (.., policy) if policy != "noeviction" => Some(format!("its maxmemory-policy is {policy}, so it may evict locks; set it to noeviction")),
             _ => None,
         }
+    }
+
+    /// `standalone`, `sentinel` or `cluster`. Valkey 9 gave the field a name of its own.
+    fn mode(&self) -> &str {
+        Some(self.get("redis_mode")).filter(|mode| !mode.is_empty()).unwrap_or(self.get("server_mode"))
     }
 
     /// `Redis 7.0.15`, or what the server calls itself.
@@ -158,4 +163,19 @@ async fn durability(redis: &mut MultiplexedConnection, info: &Info) -> Option<bo
         pair.into_iter().nth(1)
     };
     Some(read("appendfsync").await? == "always" && read("no-appendfsync-on-rewrite").await? == "no")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_is_read_under_the_name_that_each_server_gives_it() {
+        for name in ["redis_mode", "server_mode"] {
+            for (mode, is_fit) in [("standalone", true), ("cluster", false), ("sentinel", false)] {
+                let info = Info::parse(&format!("# Server\r\n{name}:{mode}\r\nrole:master\r\nmaxmemory_policy:noeviction\r\n"));
+                assert_eq!(info.unfit().is_none(), is_fit, "{name}:{mode}");
+            }
+        }
+    }
 }
