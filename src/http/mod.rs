@@ -2,6 +2,7 @@
 
 mod body;
 mod docs;
+mod given;
 mod grant_body;
 mod list;
 mod locks;

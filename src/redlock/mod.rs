@@ -7,6 +7,7 @@ mod acquire;
 mod ballots;
 mod cluster;
 mod extend;
+mod flight;
 mod inspect;
 mod list;
 mod poll;

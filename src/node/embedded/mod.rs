@@ -1,4 +1,4 @@
-//! The embedded node: `state.rs` in memory, every batch on disk before it is answered.
+//! The embedded node: `state` in memory, every batch on disk before it is answered.
 //!
 //! One thread owns the state and the database. It takes all batches that wait, applies them one after the
 //! other, commits once, and only then answers: after `kill -9` nothing acknowledged is lost.

@@ -1,4 +1,4 @@
--- One batch of commands on one node: the only script that votes. node/state.rs says the same in Rust.
+-- One batch of commands on one node: the only script that votes. node/state/mod.rs says the same in Rust.
 --
 -- KEYS  marker, high-water mark, then a lock and its fence per command (none for a scan)
 -- ARGV  epoch, ready_at (ms), W (us), B (us), g (us), how long a fence is kept (ms), then per command its verb and arguments

@@ -1,4 +1,4 @@
--- The first thing on every new connection, and every 500 ms after. node/state.rs `handshake` says the same in Rust.
+-- The first thing on every new connection, and every 500 ms after. node/state/handshake.rs says the same in Rust.
 --
 -- KEYS  marker, high-water mark
 -- ARGV  generation, node, max_ttl (ms), W (ms), B (ms), quarantine P (ms) of these settings, the median of the nodes'

@@ -3,9 +3,15 @@
 //! It is the embedded node (a batch is one durable commit), the nodes of the simulation, and the twin that
 //! the Lua script is compared with, reply by reply, on real Redis. The script mirrors it line by line.
 
+mod handshake;
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
+
+pub use handshake::{HandshakeRefusal, Hello};
+pub use records::Change;
 
 use super::{Agreement, Command, Epoch, LockRecord, Marker, Page, Reply};
 use crate::lease::{Abstention, AcquireVote, Answer, AttemptId, Ballot, ExtendVote, Holder, InspectVote, LeaseId, LockKey, OwnerLabel, ReleaseVote};
@@ -29,43 +35,6 @@ struct Expiring<T> {
     /// Milliseconds since 1970. Live up to and including this one, as in Redis.
     expires_ms: u64,
 }
-
-/// A part of the state that differs from what was last taken with [`State::take_changes`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    Marker,
-    HighWater,
-    Lock(LockKey),
-    Fence(LockKey),
-}
-
-/// What a gateway says of itself and of the node in a handshake.
-#[derive(Clone, Debug)]
-pub struct Hello {
-    pub agreement: Agreement,
-    pub node: String,
-    /// Which start of the server this is.
-    pub run_id: String,
-    /// The median of the nodes' clocks.
-    pub reference_us: u64,
-    /// Whether every change is on disk before it is answered; none if that can't be told.
-    pub durable: Option<bool>,
-    /// The operator's word that this cluster has never granted anything.
-    pub fresh: bool,
-}
-
-/// Why a node is not certified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HandshakeRefusal {
-    ClockOff { ahead_us: i64 },
-    NewerGeneration(Marker),
-    OtherNode(Marker),
-    OtherSettings(Marker),
-    Corrupt,
-}
-
-/// How many expired records a batch removes beside its own work: more than a batch can add.
-const SWEEP: usize = 256;
 
 /// The clock and the rules that one batch runs under.
 struct Batch {
@@ -228,113 +197,6 @@ impl State {
         Page { keys, next: None }
     }
 
-    /// Certifies the node for a gateway, and starts a quarantine if the node may have forgotten.
-    pub fn handshake(&mut self, now_us: u64, hello: &Hello) -> Result<Marker, HandshakeRefusal> {
-        let ahead_us = now_us as i64 - hello.reference_us as i64;
-        if micros(hello.agreement.window) < ahead_us.unsigned_abs() {
-            return Err(HandshakeRefusal::ClockOff { ahead_us });
-        }
-        let back_us = self.high_water_us.saturating_sub(now_us);
-        let stepped_back = micros(Agreement::STEP_BACK) < back_us;
-        let mut ready_at_ms = None;
-        let mut agreement = hello.agreement;
-        if let Some(old) = &self.marker {
-            if hello.agreement.generation < old.agreement.generation {
-                return Err(HandshakeRefusal::NewerGeneration(old.clone()));
-            }
-            if hello.agreement.generation == old.agreement.generation {
-                if hello.node != old.node {
-                    return Err(HandshakeRefusal::OtherNode(old.clone()));
-                }
-                if hello.agreement != old.agreement {
-                    return Err(HandshakeRefusal::OtherSettings(old.clone()));
-                }
-                if !stepped_back && hello.run_id == old.run_id {
-                    let marker = Marker { durable: hello.durable.unwrap_or(old.durable), ..old.clone() };
-                    return Ok(self.certify(marker, now_us.max(self.high_water_us)));
-                }
-                // Restarted with nothing lost: it wrote every change to disk then, and does so now.
-                let nothing_lost = !stepped_back && old.durable && hello.durable == Some(true);
-                ready_at_ms = nothing_lost.then_some(old.ready_at_ms);
-            }
-            agreement = agreement.stricter(&old.agreement);
-        } else if hello.fresh {
-            ready_at_ms = Some(now_us / 1000);
-        }
-        let high_water_us = if stepped_back { now_us } else { now_us.max(self.high_water_us) };
-        let ready_at_ms = ready_at_ms.unwrap_or_else(|| {
-            let stepped_ms = if stepped_back { back_us.div_ceil(1000).min(2 * millis(agreement.window)) } else { 0 };
-            now_us / 1000 + millis(agreement.quarantine()) + QUARANTINE_SLACK_MS + stepped_ms
-        });
-        let durable = hello.durable == Some(true);
-        let marker = Marker { agreement: hello.agreement, node: hello.node.clone(), run_id: hello.run_id.clone(), ready_at_ms, durable };
-        Ok(self.certify(marker, high_water_us))
-    }
-
-    fn certify(&mut self, marker: Marker, high_water_us: u64) -> Marker {
-        if self.marker.as_ref() != Some(&marker) {
-            self.marker = Some(marker.clone());
-            self.changes.insert(Change::Marker);
-        }
-        if self.high_water_us != high_water_us {
-            self.set_high_water(high_water_us);
-        }
-        marker
-    }
-
-    /// Takes over the settings of the only gateway there is, so that an embedded node may be restarted with others.
-    ///
-    /// Nothing is forgotten, so a longer `max_ttl` needs no quarantine. Another window does: fences were kept for the old one.
-    pub fn adopt(&mut self, agreement: Agreement, now_us: u64) {
-        let Some(old) = self.marker.clone().filter(|old| old.agreement != agreement) else { return };
-        let between = old.agreement.stricter(&agreement);
-        let windows_ms = millis(6 * between.window + Agreement::STEP_BACK) + QUARANTINE_SLACK_MS;
-        let quarantined_ms = if old.agreement.window == agreement.window { 0 } else { now_us / 1000 + windows_ms };
-        self.marker = Some(Marker { agreement, ready_at_ms: old.ready_at_ms.max(quarantined_ms), ..old });
-        self.changes.insert(Change::Marker);
-    }
-
-    /// What differs from the last time, to be written down.
-    pub fn take_changes(&mut self) -> BTreeSet<Change> {
-        std::mem::take(&mut self.changes)
-    }
-
-    pub fn marker(&self) -> Option<&Marker> {
-        self.marker.as_ref()
-    }
-
-    pub fn high_water_us(&self) -> u64 {
-        self.high_water_us
-    }
-
-    /// The record of a lock and when it expires, expired or not.
-    pub fn lock(&self, key: &LockKey) -> Option<(&LockRecord, u64)> {
-        self.locks.get(key).map(|lock| (&lock.value, lock.expires_ms))
-    }
-
-    /// The fence of a lock and when it expires, expired or not.
-    pub fn fence(&self, key: &LockKey) -> Option<(Ballot, u64)> {
-        self.fences.get(key).map(|fence| (fence.value, fence.expires_ms))
-    }
-
-    /// Takes back what was written down.
-    pub fn restore(&mut self, marker: Option<Marker>, high_water_us: u64) {
-        self.marker = marker;
-        self.high_water_us = high_water_us;
-    }
-
-    /// Takes back a lock that was written down.
-    pub fn restore_lock(&mut self, key: LockKey, record: LockRecord, expires_ms: u64) {
-        self.expiries.insert((expires_ms, Change::Lock(key.clone())));
-        self.locks.insert(key, Expiring { value: record, expires_ms });
-    }
-
-    /// Takes back a fence that was written down.
-    pub fn restore_fence(&mut self, key: LockKey, ballot: Ballot, expires_ms: u64) {
-        self.expiries.insert((expires_ms, Change::Fence(key.clone())));
-        self.fences.insert(key, Expiring { value: ballot, expires_ms });
-    }
-
     fn live(&self, batch: &Batch, key: &LockKey) -> Option<&Expiring<LockRecord>> {
         self.locks.get(key).filter(|lock| batch.now_ms() <= lock.expires_ms)
     }
@@ -377,46 +239,7 @@ impl State {
         self.expiries.insert((expires_ms, Change::Fence(key.clone())));
         self.changes.insert(Change::Fence(key.clone()));
     }
-
-    fn set_lock(&mut self, key: &LockKey, record: LockRecord, expires_ms: u64) {
-        self.remove_lock(key);
-        self.expiries.insert((expires_ms, Change::Lock(key.clone())));
-        self.locks.insert(key.clone(), Expiring { value: record, expires_ms });
-    }
-
-    fn remove_lock(&mut self, key: &LockKey) {
-        if let Some(old) = self.locks.remove(key) {
-            self.expiries.remove(&(old.expires_ms, Change::Lock(key.clone())));
-        }
-        self.changes.insert(Change::Lock(key.clone()));
-    }
-
-    fn set_high_water(&mut self, now_us: u64) {
-        self.high_water_us = now_us;
-        self.changes.insert(Change::HighWater);
-    }
-
-    /// Forgets a few of what expired. Only here and only by the batch's own clock, so a clock excursion that
-    /// no batch saw removes nothing.
-    fn sweep(&mut self, now_us: u64) {
-        for _ in 0..SWEEP {
-            let Some((expires_ms, _)) = self.expiries.first() else { return };
-            if now_us / 1000 <= *expires_ms {
-                return;
-            }
-            let Some((_, what)) = self.expiries.pop_first() else { return };
-            match &what {
-                Change::Lock(key) => drop(self.locks.remove(key)),
-                Change::Fence(key) => drop(self.fences.remove(key)),
-                Change::Marker | Change::HighWater => {}
-            }
-            self.changes.insert(what);
-        }
-    }
 }
-
-/// The node rounds its clock to milliseconds when it compares expiries; this covers the rounding.
-const QUARANTINE_SLACK_MS: u64 = 10;
 
 impl Batch {
     fn now_ms(&self) -> u64 {

@@ -1,0 +1,190 @@
+//! What a request says: query, JSON body and headers, as names and values of which each is known and given once.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use tokio::time::timeout;
+
+use super::path::decode;
+use super::problem::Problem;
+use super::state::AppState;
+use crate::lease::{FencingToken, LeaseId, OwnerLabel, Ttl};
+
+/// Options are a few short texts; 16 KiB is a mistake or an attack.
+const MAX_BODY: usize = 16 * 1024;
+/// A body of a few hundred bytes is there at once, or its client is stuck.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// Names and values as they were given, each name known and given once.
+pub struct Given {
+    headers: HeaderMap,
+    values: Vec<(String, String)>,
+}
+
+impl Given {
+    /// Reads query and body. A name in both is given twice.
+    pub async fn of(request: Request, allowed: &[&str]) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let mut given = Self { headers: parts.headers, values: Vec::new() };
+        for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let plain = |text: &str| decode(&text.replace('+', " ")).map_err(|error| Problem::invalid(format!("query: {error}.")));
+            given.add(plain(name)?, plain(value)?, allowed)?;
+        }
+        for (name, value) in given.body(body).await? {
+            given.add(name, value, allowed)?;
+        }
+        Ok(given)
+    }
+
+    fn add(&mut self, name: String, value: String, allowed: &[&str]) -> Result<(), Problem> {
+        if !allowed.contains(&name.as_str()) {
+            // A wait has its own refusal.
+            let allowed: Vec<_> = allowed.iter().copied().filter(|name| *name != "wait").collect();
+            let allowed = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
+            return Err(Problem::invalid(format!("{:?} is not an option here; allowed: {allowed}.", excerpt(&name))));
+        }
+        if self.values.iter().any(|(known, _)| *known == name) {
+            return Err(Problem::invalid(format!("{name} is given twice; give it once, in the query, the body or a header.")));
+        }
+        self.values.push((name, value));
+        Ok(())
+    }
+
+    async fn body(&self, body: Body) -> Result<Vec<(String, String)>, Problem> {
+        let bytes = read(body).await?;
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let json = |value: &str| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+        if !self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(json) {
+            let detail = "A body must be JSON: send Content-Type: application/json, or give the options as query parameters.";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type", detail));
+        }
+        let object: Object = serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(body_error(&error)))?;
+        object.0.into_iter().map(text_of).collect()
+    }
+
+    /// Adds an option that a header may carry as well.
+    pub fn header(&mut self, header: &HeaderName, name: &str) -> Result<(), Problem> {
+        let mut values = self.headers.get_all(header).iter();
+        let Some(value) = values.next() else { return Ok(()) };
+        if values.next().is_some() {
+            return Err(Problem::invalid(format!("the header {header} is given twice; give it once.")));
+        }
+        let text = value.to_str().map_err(|_| Problem::invalid(format!("the header {header} must be printable ASCII.")))?.trim();
+        // Idempotency-Key is a quoted string in its RFC and a bare one in most clients.
+        let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).to_owned();
+        self.add(name.to_owned(), text, &[name])
+    }
+
+    pub fn prefers_wait(&self) -> bool {
+        // As bytes: a preference beside it may hold any.
+        let preferences = self.headers.get_all(PREFER).iter().flat_map(|value| value.as_bytes().split(|byte| b",;".contains(byte)));
+        let names = preferences.filter_map(|preference| preference.split(|byte| *byte == b'=').next());
+        names.into_iter().any(|name| name.trim_ascii().eq_ignore_ascii_case(b"wait"))
+    }
+
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.values.iter().position(|(known, _)| known == name)?;
+        Some(self.values.swap_remove(at).1)
+    }
+
+    pub fn ttl(&mut self, state: &AppState) -> Result<Ttl, Problem> {
+        let Some(text) = self.take("ttl") else { return Ok(state.settings.default_ttl) };
+        Ttl::new(duration("ttl", &text)?, state.settings.ttl_bounds).map_err(|error| Problem::invalid(format!("ttl: {error}.")))
+    }
+
+    pub fn owner(&mut self) -> Result<Option<OwnerLabel>, Problem> {
+        self.take("owner").map(|text| OwnerLabel::new(&text)).transpose().map_err(|error| Problem::invalid(format!("owner: {error}.")))
+    }
+
+    pub fn lease(&mut self) -> Result<Option<LeaseId>, Problem> {
+        self.take("lease_id").map(|text| LeaseId::new(&text)).transpose().map_err(|error| Problem::invalid(format!("lease_id: {error}.")))
+    }
+
+    pub fn required_lease(&mut self) -> Result<LeaseId, Problem> {
+        self.lease()?.ok_or_else(|| Problem::invalid("lease_id is missing; send the lease id that the acquire answered, in the header Lease-Id."))
+    }
+
+    pub fn fencing_token(&mut self) -> Result<Option<FencingToken>, Problem> {
+        let parsed = self.take("fencing_token").map(|text| FencingToken::parse(&text)).transpose();
+        parsed.map_err(|error| Problem::invalid(format!("fencing_token: {error}.")))
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    let Ok(read) = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await else {
+        let detail = format!("The body was not complete after {} s, the longest that is waited for it.", BODY_TIMEOUT.as_secs());
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "Body too slow", detail));
+    };
+    match read {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let detail = format!("The body is larger than {MAX_BODY} bytes, the most that is read.");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "Body too large", detail))
+        }
+        Err(_) => Err(Problem::invalid("body: it ended before it was complete.")),
+    }
+}
+
+/// A JSON object, in order and with repeated names, so that a name given twice is noticed.
+struct Object(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Object(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+fn text_of((name, value): (String, serde_json::Value)) -> Result<(String, String), Problem> {
+    match value {
+        serde_json::Value::String(text) => Ok((name, text)),
+        serde_json::Value::Number(number) if name == "fencing_token" => Ok((name, number.to_string())),
+        // The value is not repeated: it may be a lease id.
+        _ => Err(Problem::invalid(format!("{:?} must be a string in the body, such as \"30s\" for a duration.", excerpt(&name)))),
+    }
+}
+
+/// Where the body is wrong, without repeating what it says.
+fn body_error(error: &serde_json::Error) -> String {
+    if error.is_data() {
+        return "body: it must be a JSON object, such as {\"ttl\":\"30s\"}.".into();
+    }
+    format!("body: it is not JSON, see line {} column {}.", error.line(), error.column())
+}
+
+fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
+    humantime::parse_duration(text)
+        .map_err(|_| Problem::invalid(format!("{name}: {:?} is not a duration; write a number and a unit, such as 500ms, 30s or 5m.", excerpt(text))))
+}
+
+/// Enough of what was given to recognise it.
+pub fn excerpt(text: &str) -> String {
+    text.chars().take(60).collect()
+}

@@ -1,0 +1,100 @@
+//! The handshake: is a node certified to vote, and from when.
+
+use super::{Change, State, micros, millis};
+use crate::node::{Agreement, Marker};
+
+/// What a gateway says of itself and of the node in a handshake.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    pub agreement: Agreement,
+    pub node: String,
+    /// Which start of the server this is.
+    pub run_id: String,
+    /// The median of the nodes' clocks.
+    pub reference_us: u64,
+    /// Whether every change is on disk before it is answered; none if that can't be told.
+    pub durable: Option<bool>,
+    /// The operator's word that this cluster has never granted anything.
+    pub fresh: bool,
+}
+
+/// Why a node is not certified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandshakeRefusal {
+    ClockOff { ahead_us: i64 },
+    NewerGeneration(Marker),
+    OtherNode(Marker),
+    OtherSettings(Marker),
+    Corrupt,
+}
+
+/// The node rounds its clock to milliseconds when it compares expiries; this covers the rounding.
+const QUARANTINE_SLACK_MS: u64 = 10;
+
+impl State {
+    /// Certifies the node for a gateway, and starts a quarantine if the node may have forgotten.
+    pub fn handshake(&mut self, now_us: u64, hello: &Hello) -> Result<Marker, HandshakeRefusal> {
+        let ahead_us = now_us as i64 - hello.reference_us as i64;
+        if micros(hello.agreement.window) < ahead_us.unsigned_abs() {
+            return Err(HandshakeRefusal::ClockOff { ahead_us });
+        }
+        let back_us = self.high_water_us.saturating_sub(now_us);
+        let stepped_back = micros(Agreement::STEP_BACK) < back_us;
+        let mut ready_at_ms = None;
+        let mut agreement = hello.agreement;
+        if let Some(old) = &self.marker {
+            if hello.agreement.generation < old.agreement.generation {
+                return Err(HandshakeRefusal::NewerGeneration(old.clone()));
+            }
+            if hello.agreement.generation == old.agreement.generation {
+                if hello.node != old.node {
+                    return Err(HandshakeRefusal::OtherNode(old.clone()));
+                }
+                if hello.agreement != old.agreement {
+                    return Err(HandshakeRefusal::OtherSettings(old.clone()));
+                }
+                if !stepped_back && hello.run_id == old.run_id {
+                    let marker = Marker { durable: hello.durable.unwrap_or(old.durable), ..old.clone() };
+                    return Ok(self.certify(marker, now_us.max(self.high_water_us)));
+                }
+                // Restarted with nothing lost: it wrote every change to disk then, and does so now.
+                let nothing_lost = !stepped_back && old.durable && hello.durable == Some(true);
+                ready_at_ms = nothing_lost.then_some(old.ready_at_ms);
+            }
+            agreement = agreement.stricter(&old.agreement);
+        } else if hello.fresh {
+            ready_at_ms = Some(now_us / 1000);
+        }
+        let high_water_us = if stepped_back { now_us } else { now_us.max(self.high_water_us) };
+        let ready_at_ms = ready_at_ms.unwrap_or_else(|| {
+            let stepped_ms = if stepped_back { back_us.div_ceil(1000).min(2 * millis(agreement.window)) } else { 0 };
+            now_us / 1000 + millis(agreement.quarantine()) + QUARANTINE_SLACK_MS + stepped_ms
+        });
+        let durable = hello.durable == Some(true);
+        let marker = Marker { agreement: hello.agreement, node: hello.node.clone(), run_id: hello.run_id.clone(), ready_at_ms, durable };
+        Ok(self.certify(marker, high_water_us))
+    }
+
+    fn certify(&mut self, marker: Marker, high_water_us: u64) -> Marker {
+        if self.marker.as_ref() != Some(&marker) {
+            self.marker = Some(marker.clone());
+            self.changes.insert(Change::Marker);
+        }
+        if self.high_water_us != high_water_us {
+            self.set_high_water(high_water_us);
+        }
+        marker
+    }
+
+    /// Takes over the settings of the only gateway there is, so that an embedded node may be restarted with others.
+    ///
+    /// Nothing is forgotten, so a longer `max_ttl` needs no quarantine. Another window does: fences were kept for the old one.
+    pub fn adopt(&mut self, agreement: Agreement, now_us: u64) {
+        let Some(old) = self.marker.clone().filter(|old| old.agreement != agreement) else { return };
+        let between = old.agreement.stricter(&agreement);
+        let windows_ms = millis(6 * between.window + Agreement::STEP_BACK) + QUARANTINE_SLACK_MS;
+        let quarantined_ms = if old.agreement.window == agreement.window { 0 } else { now_us / 1000 + windows_ms };
+        self.marker = Some(Marker { agreement, ready_at_ms: old.ready_at_ms.max(quarantined_ms), ..old });
+        self.changes.insert(Change::Marker);
+    }
+}

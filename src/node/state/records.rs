@@ -1,0 +1,98 @@
+//! What a node remembers and forgets, and what of it has to be written down.
+
+use std::collections::BTreeSet;
+
+use super::{Expiring, State};
+use crate::lease::{Ballot, LockKey};
+use crate::node::{LockRecord, Marker};
+
+/// A part of the state that differs from what was last taken with [`State::take_changes`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    Marker,
+    HighWater,
+    Lock(LockKey),
+    Fence(LockKey),
+}
+
+/// How many expired records a batch removes beside its own work: more than a batch can add.
+const SWEEP: usize = 256;
+
+impl State {
+    /// What differs from the last time, to be written down.
+    pub fn take_changes(&mut self) -> BTreeSet<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    pub fn marker(&self) -> Option<&Marker> {
+        self.marker.as_ref()
+    }
+
+    pub fn high_water_us(&self) -> u64 {
+        self.high_water_us
+    }
+
+    /// The record of a lock and when it expires, expired or not.
+    pub fn lock(&self, key: &LockKey) -> Option<(&LockRecord, u64)> {
+        self.locks.get(key).map(|lock| (&lock.value, lock.expires_ms))
+    }
+
+    /// The fence of a lock and when it expires, expired or not.
+    pub fn fence(&self, key: &LockKey) -> Option<(Ballot, u64)> {
+        self.fences.get(key).map(|fence| (fence.value, fence.expires_ms))
+    }
+
+    /// Takes back what was written down.
+    pub fn restore(&mut self, marker: Option<Marker>, high_water_us: u64) {
+        self.marker = marker;
+        self.high_water_us = high_water_us;
+    }
+
+    /// Takes back a lock that was written down.
+    pub fn restore_lock(&mut self, key: LockKey, record: LockRecord, expires_ms: u64) {
+        self.expiries.insert((expires_ms, Change::Lock(key.clone())));
+        self.locks.insert(key, Expiring { value: record, expires_ms });
+    }
+
+    /// Takes back a fence that was written down.
+    pub fn restore_fence(&mut self, key: LockKey, ballot: Ballot, expires_ms: u64) {
+        self.expiries.insert((expires_ms, Change::Fence(key.clone())));
+        self.fences.insert(key, Expiring { value: ballot, expires_ms });
+    }
+
+    pub(super) fn set_lock(&mut self, key: &LockKey, record: LockRecord, expires_ms: u64) {
+        self.remove_lock(key);
+        self.expiries.insert((expires_ms, Change::Lock(key.clone())));
+        self.locks.insert(key.clone(), Expiring { value: record, expires_ms });
+    }
+
+    pub(super) fn remove_lock(&mut self, key: &LockKey) {
+        if let Some(old) = self.locks.remove(key) {
+            self.expiries.remove(&(old.expires_ms, Change::Lock(key.clone())));
+        }
+        self.changes.insert(Change::Lock(key.clone()));
+    }
+
+    pub(super) fn set_high_water(&mut self, now_us: u64) {
+        self.high_water_us = now_us;
+        self.changes.insert(Change::HighWater);
+    }
+
+    /// Forgets a few of what expired. Only here and only by the batch's own clock, so a clock excursion that
+    /// no batch saw removes nothing.
+    pub(super) fn sweep(&mut self, now_us: u64) {
+        for _ in 0..SWEEP {
+            let Some((expires_ms, _)) = self.expiries.first() else { return };
+            if now_us / 1000 <= *expires_ms {
+                return;
+            }
+            let Some((_, what)) = self.expiries.pop_first() else { return };
+            match &what {
+                Change::Lock(key) => drop(self.locks.remove(key)),
+                Change::Fence(key) => drop(self.fences.remove(key)),
+                Change::Marker | Change::HighWater => {}
+            }
+            self.changes.insert(what);
+        }
+    }
+}
