@@ -56,8 +56,8 @@ impl ClusterClock {
 
     /// How far a node's clock is ahead of the median, in microseconds.
     pub fn offset_us(&self, node: usize) -> Option<i64> {
-        let own = self.offsets[node].load(Ordering::Relaxed);
-        Some(own - self.median()?).filter(|_| own != UNKNOWN)
+        let own = Some(self.offsets[node].load(Ordering::Relaxed)).filter(|own| *own != UNKNOWN)?;
+        Some(own - self.median()?)
     }
 
     fn local_us(&self) -> i64 {
@@ -91,6 +91,8 @@ mod tests {
         let clock = ClusterClock::new(Quorum::of(3));
         let now = clock.estimate_us();
         assert!(!clock.is_settled());
+        clock.sample(0, now + 1, Instant::now());
+        assert_eq!((clock.offset_us(0), clock.offset_us(1)), (Some(0), None));
         for (node, skew) in [(0, 0), (1, 3_600_000_000), (2, 40)] {
             clock.sample(node, now + skew, Instant::now());
         }

@@ -2,7 +2,9 @@
 
 mod e2e;
 mod engine;
+mod history;
 mod http;
 mod lua_conformance;
 mod node_contract;
+mod simulation;
 mod support;

@@ -17,7 +17,7 @@ use super::{Agreement, Command, Epoch, LockRecord, Marker, Page, Reply};
 use crate::lease::{Abstention, AcquireVote, Answer, AttemptId, Ballot, ExtendVote, Holder, InspectVote, LeaseId, LockKey, OwnerLabel, ReleaseVote};
 
 /// Everything a node remembers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct State {
     marker: Option<Marker>,
     /// The highest time this node's clock is known to have shown.

@@ -1,12 +1,13 @@
 //! Many clients that want a few locks, and the history of what they were granted.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::history::{Grant, History};
+use crate::history::{Grant, History};
 use crate::support::{Gateway, HttpClient};
 
 pub struct Load {
@@ -18,11 +19,11 @@ pub struct Load {
 impl Load {
     /// Client k asks gateway k modulo their number. Returns when the last client is done.
     pub fn run(&self, gateways: &[&Gateway]) -> History {
-        let until = Instant::now() + self.duration;
+        let begun = Instant::now();
         std::thread::scope(|scope| {
             let client = |index: usize| {
-                let client = Client::new(gateways[index % gateways.len()].address(), index as u64, self.locks);
-                scope.spawn(move || client.run(until))
+                let client = Client::new(gateways[index % gateways.len()].address(), begun, index as u64, self.locks);
+                scope.spawn(move || client.run(self.duration))
             };
             let running: Vec<_> = (0..self.clients).map(client).collect();
             let mut history = History::default();
@@ -34,18 +35,19 @@ impl Load {
 
 struct Client {
     http: HttpClient,
+    begun: Instant,
     chance: SmallRng,
     locks: usize,
     history: History,
 }
 
 impl Client {
-    fn new(gateway: SocketAddr, seed: u64, locks: usize) -> Self {
-        Self { http: HttpClient::new(gateway), chance: SmallRng::seed_from_u64(seed), locks, history: History::default() }
+    fn new(gateway: SocketAddr, begun: Instant, seed: u64, locks: usize) -> Self {
+        Self { http: HttpClient::new(gateway), begun, chance: SmallRng::seed_from_u64(seed), locks, history: History::default() }
     }
 
-    fn run(mut self, until: Instant) -> History {
-        while Instant::now() < until {
+    fn run(mut self, duration: Duration) -> History {
+        while self.begun.elapsed() < duration {
             if !self.try_once() {
                 // The others work meanwhile; without it most answers are refusals.
                 self.pause(10);
@@ -59,19 +61,20 @@ impl Client {
         // A tenth of the leases are short and left to expire.
         let is_left = self.chance.random_bool(0.1);
         let ttl_ms = if is_left { 150 } else { 5000 };
-        let asked = Instant::now();
+        let asked = self.begun.elapsed();
         let answer = self.http.ask("POST", &format!("/locks/{lock}?ttl={ttl_ms}ms"), &[]).expect("the gateway answers");
-        let answered = Instant::now();
+        let answered = self.begun.elapsed();
         if answer.status != 200 {
             assert!(matches!(answer.status, 423 | 503), "{answer:?}");
             return false;
         }
         let deadline = asked + Duration::from_millis(answer.number("waited_ms") + answer.number("valid_for_ms"));
-        let mut grant = Grant { asked, answered, ended: deadline, fencing_token: answer.number("fencing_token") };
+        let lease = answer.text("lease_id");
+        let mut grant = Grant { lease: number_of(&lease), asked, answered, ended: deadline, fencing_token: answer.number("fencing_token") };
         if !is_left {
             self.pause(3);
-            grant.ended = deadline.min(Instant::now());
-            self.release(&lock, &answer.text("lease_id"), grant.fencing_token);
+            grant.ended = deadline.min(self.begun.elapsed());
+            self.release(&lock, &lease, grant.fencing_token);
         }
         self.history.add(&lock, grant);
         true
@@ -91,4 +94,11 @@ impl Client {
     fn pause(&mut self, longest_ms: u64) {
         std::thread::sleep(Duration::from_millis(self.chance.random_range(0..=longest_ms)));
     }
+}
+
+/// A lease id as the history has it.
+fn number_of(lease_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    lease_id.hash(&mut hasher);
+    hasher.finish()
 }

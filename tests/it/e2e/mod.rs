@@ -4,7 +4,6 @@ mod addresses;
 mod clients_that_leave;
 mod command_line;
 mod embedded_restart;
-mod history;
 mod load;
 mod node_failures;
 mod readme;

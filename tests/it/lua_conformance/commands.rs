@@ -5,7 +5,7 @@ use std::time::Duration;
 use redlockd::lease::{AttemptId, Ballot, LeaseId, LockKey, OwnerLabel};
 use redlockd::node::{Agreement, Command, State};
 
-use super::chance::Chance;
+use crate::support::Chance;
 use crate::support::lock_key;
 
 pub const MAX_TTL_MS: u64 = 2_000;

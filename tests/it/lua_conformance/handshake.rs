@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use redlockd::node::{Agreement, HandshakeRefusal, Hello, Marker, State};
 
-use super::chance::Chance;
 use super::{BEGIN_US, now_us, setting};
+use crate::support::Chance;
 use crate::support::{FrozenClock, RedisServer};
 
 const SCRIPT: &str = include_str!("../../../src/node/redis/scripts/handshake.lua");

@@ -3,7 +3,6 @@
 //!
 //! `REDLOCKD_SEQUENCES` says how many (10 000), `REDLOCKD_SEED` which; a failure prints the seed that repeats it alone.
 
-mod chance;
 mod commands;
 mod handshake;
 mod twins;
@@ -11,7 +10,7 @@ mod twins;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chance::Chance;
+use crate::support::Chance;
 use redlockd::node::{Agreement, Command, Marker};
 use twins::{Difference, Twins};
 

@@ -1,6 +1,7 @@
 //! What the tests stand on: real servers, clocks that can be set, and nodes on both.
 
 mod caller;
+mod chance;
 mod frozen_clock;
 mod gateway;
 mod http_client;
@@ -11,6 +12,7 @@ mod router;
 mod wait;
 
 pub use caller::{Caller, lock_key};
+pub use chance::Chance;
 pub use frozen_clock::FrozenClock;
 pub use gateway::{Gateway, redlockd};
 pub use http_client::{HttpAnswer, HttpClient};

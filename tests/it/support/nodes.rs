@@ -48,7 +48,7 @@ pub async fn first_probe(node: &dyn Node, fresh: bool) -> Result<Probe, Fault> {
     let answered = async || {
         // It reads the clock even where it can't read more, as in cluster mode.
         let _ = node.survey().await;
-        Some(node.probe(fresh).await).filter(|outcome| !matches!(outcome, Err(Fault::NotSent(_))))
+        Some(node.probe(fresh).await).filter(|outcome| !matches!(outcome, Err(Fault::NotSent(_) | Fault::Lost(_))))
     };
     eventually_async("the node answers", answered).await
 }

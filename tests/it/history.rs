@@ -1,0 +1,217 @@
+//! What clients saw, and whether it keeps the promises: leases of a lock never overlap, and its tokens only grow.
+//!
+//! One check for every level: the simulation, the faults on real servers, and the load. A request whose outcome nobody
+//! knows may have been granted; nobody acted on it, so it is counted and can violate nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// A lease, as its holder knows it. Times are counted from the beginning of the run, by one clock for all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Which lease id: a repeat may be told the same grant again.
+    pub lease: u64,
+    /// Just before the request was sent.
+    pub asked: Duration,
+    /// Just after the answer was read: from here on the holder acts.
+    pub answered: Duration,
+    /// The holder's deadline, or just before it sent the release, if that was earlier.
+    pub ended: Duration,
+    pub fencing_token: u64,
+}
+
+/// Why two grants of a lock should not both be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wrong {
+    /// Both held it at one moment.
+    Overlap,
+    /// The second was asked for after the first had been answered, and its token is not greater.
+    NotGreater,
+    /// Two leases have one token.
+    Shared,
+}
+
+/// Two grants of a lock that should not both be, in the order of their answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    pub wrong: Wrong,
+    pub lock: String,
+    pub grants: [Grant; 2],
+}
+
+/// Everything that happened to a set of locks.
+#[derive(Clone, Default, Debug)]
+pub struct History {
+    locks: BTreeMap<String, Vec<Grant>>,
+    unknown: usize,
+}
+
+impl History {
+    pub fn add(&mut self, lock: &str, grant: Grant) {
+        self.locks.entry(lock.to_owned()).or_default().push(grant);
+    }
+
+    /// A request that nobody knows the outcome of.
+    pub fn add_unknown(&mut self) {
+        self.unknown += 1;
+    }
+
+    pub fn merge(&mut self, other: Self) {
+        for (lock, grants) in other.locks {
+            self.locks.entry(lock).or_default().extend(grants);
+        }
+        self.unknown += other.unknown;
+    }
+
+    pub fn grants(&self) -> usize {
+        self.locks.values().map(Vec::len).sum()
+    }
+
+    pub fn unknown(&self) -> usize {
+        self.unknown
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        let of_lock = |(lock, grants): (&String, &Vec<Grant>)| {
+            let found = [overlaps(grants), falling_tokens(grants), shared_tokens(grants)].concat();
+            found.into_iter().map(|(wrong, grants)| Violation { wrong, lock: lock.clone(), grants }).collect::<Vec<_>>()
+        };
+        self.locks.iter().flat_map(of_lock).collect()
+    }
+}
+
+type Found = (Wrong, [Grant; 2]);
+
+/// Compares each lease with the one that lasted longest of those that began before it.
+fn overlaps(grants: &[Grant]) -> Vec<Found> {
+    // Whoever had to stop before the answer came never acted.
+    let mut held: Vec<_> = grants.iter().filter(|grant| grant.answered < grant.ended).collect();
+    held.sort_by_key(|grant| grant.answered);
+    let mut found = Vec::new();
+    let mut longest: Option<&Grant> = None;
+    for grant in held {
+        if let Some(earlier) = longest.filter(|earlier| grant.answered < earlier.ended && grant.lease != earlier.lease) {
+            found.push((Wrong::Overlap, [*earlier, *grant]));
+        }
+        longest = longest.filter(|earlier| grant.ended < earlier.ended).or(Some(grant));
+    }
+    found
+}
+
+/// Compares each grant with the greatest token that was known before it was asked for.
+fn falling_tokens(grants: &[Grant]) -> Vec<Found> {
+    let mut by_answer: Vec<_> = grants.iter().collect();
+    by_answer.sort_by_key(|grant| grant.answered);
+    let mut by_question = by_answer.clone();
+    by_question.sort_by_key(|grant| grant.asked);
+    let mut answered = by_answer.into_iter().peekable();
+    let mut greatest: Option<&Grant> = None;
+    let mut found = Vec::new();
+    for grant in by_question {
+        while let Some(earlier) = answered.next_if(|earlier| earlier.answered < grant.asked) {
+            greatest = greatest.filter(|greatest| earlier.fencing_token < greatest.fencing_token).or(Some(earlier));
+        }
+        let is_repeat = |earlier: &Grant| earlier.lease == grant.lease && earlier.fencing_token == grant.fencing_token;
+        if let Some(earlier) = greatest.filter(|earlier| grant.fencing_token <= earlier.fencing_token && !is_repeat(earlier)) {
+            found.push((Wrong::NotGreater, [*earlier, *grant]));
+        }
+    }
+    found
+}
+
+fn shared_tokens(grants: &[Grant]) -> Vec<Found> {
+    let mut by_token: Vec<_> = grants.iter().collect();
+    by_token.sort_by_key(|grant| (grant.fencing_token, grant.answered));
+    let shared = |pair: &&[&Grant]| pair[0].fencing_token == pair[1].fencing_token && pair[0].lease != pair[1].lease;
+    by_token.windows(2).filter(shared).map(|pair| (Wrong::Shared, [*pair[0], *pair[1]])).collect()
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wrong = match self.wrong {
+            Wrong::Overlap => "two leases at one moment",
+            Wrong::NotGreater => "a token that is not greater than one that was known before it was asked for",
+            Wrong::Shared => "two leases with one token",
+        };
+        write!(f, "lock {:?}: {wrong}", self.lock)?;
+        for Grant { lease, asked, answered, ended, fencing_token } in &self.grants {
+            write!(f, "\n  token {fencing_token} of lease {lease:x}: asked at {asked:?}, answered at {answered:?}, held until {ended:?}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of one lock and leases of their own: when it was asked for, answered and ended, and its token.
+    fn violations(grants: &[(u64, u64, u64, u64)]) -> Vec<(Wrong, u64, u64)> {
+        let leases: Vec<_> =
+            grants.iter().enumerate().map(|(lease, (asked, answered, ended, token))| (lease as u64, *asked, *answered, *ended, *token)).collect();
+        violations_of(&leases)
+    }
+
+    fn violations_of(grants: &[(u64, u64, u64, u64, u64)]) -> Vec<(Wrong, u64, u64)> {
+        let at = Duration::from_millis;
+        let mut history = History::default();
+        for (lease, asked, answered, ended, fencing_token) in grants {
+            let grant = Grant { lease: *lease, asked: at(*asked), answered: at(*answered), ended: at(*ended), fencing_token: *fencing_token };
+            history.add("lock", grant);
+        }
+        history.violations().iter().map(|found| (found.wrong, found.grants[0].fencing_token, found.grants[1].fencing_token)).collect()
+    }
+
+    #[test]
+    fn one_holder_after_the_other_is_right() {
+        assert_eq!(violations(&[(0, 1, 5, 10), (2, 6, 9, 11), (9, 10, 12, 12)]), []);
+        assert_eq!(violations(&[(9, 10, 12, 12), (0, 1, 5, 10), (2, 5, 9, 11)]), []);
+    }
+
+    #[test]
+    fn an_overlap_is_caught_whatever_lies_between() {
+        assert_eq!(violations(&[(0, 1, 5, 10), (0, 4, 9, 11)]), [(Wrong::Overlap, 10, 11)]);
+        assert_eq!(violations(&[(0, 1, 50, 10), (0, 51, 52, 11), (0, 49, 50, 12)]), [(Wrong::Overlap, 10, 12)]);
+        assert_eq!(violations(&[(0, 1, 50, 10), (0, 2, 3, 11), (0, 40, 60, 12)]), [(Wrong::Overlap, 10, 11), (Wrong::Overlap, 10, 12)]);
+    }
+
+    #[test]
+    fn a_lease_that_was_over_before_its_answer_came_overlaps_with_nothing() {
+        assert_eq!(violations(&[(0, 8, 5, 10), (0, 6, 9, 11)]), []);
+    }
+
+    #[test]
+    fn a_token_that_falls_in_real_time_is_caught() {
+        assert_eq!(violations(&[(0, 1, 2, 11), (3, 4, 5, 10)]), [(Wrong::NotGreater, 11, 10)]);
+        assert_eq!(violations(&[(0, 1, 2, 11), (3, 4, 5, 12), (6, 7, 8, 10)]), [(Wrong::NotGreater, 12, 10)]);
+    }
+
+    #[test]
+    fn requests_that_were_under_way_together_may_be_granted_in_any_order() {
+        assert_eq!(violations(&[(0, 3, 4, 11), (2, 5, 6, 10)]), []);
+    }
+
+    #[test]
+    fn a_token_that_two_share_is_caught() {
+        assert_eq!(violations(&[(0, 3, 4, 11), (2, 5, 6, 11)]), [(Wrong::Shared, 11, 11)]);
+    }
+
+    #[test]
+    fn a_repeat_is_told_the_same_grant_and_a_new_grant_of_its_lease_is_greater() {
+        assert_eq!(violations_of(&[(7, 0, 1, 9, 10), (7, 2, 3, 9, 10), (7, 4, 5, 9, 11)]), []);
+        assert_eq!(violations_of(&[(7, 0, 1, 9, 10), (7, 2, 3, 9, 9)]), [(Wrong::NotGreater, 10, 9)]);
+        assert_eq!(violations_of(&[(7, 0, 1, 9, 10), (8, 2, 3, 9, 10)]).len(), 3);
+    }
+
+    #[test]
+    fn locks_have_nothing_to_do_with_each_other() {
+        let grant = Grant { lease: 1, asked: Duration::ZERO, answered: Duration::ZERO, ended: Duration::from_secs(1), fencing_token: 1 };
+        let mut history = History::default();
+        for (lock, lease) in [("a", 1), ("b", 2)] {
+            history.add(lock, Grant { lease, ..grant });
+        }
+        history.add_unknown();
+        assert_eq!((history.violations(), history.grants(), history.unknown()), (vec![], 2, 1));
+    }
+}

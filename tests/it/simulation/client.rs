@@ -1,0 +1,197 @@
+//! A client: acquires, works, extends, releases, repeats itself, loses answers, hangs up, dies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redlockd::lease::{FencingToken, LeaseId, LockKey, Ttl, TtlBounds};
+use redlockd::redlock::AcquireRequest;
+use tokio::time::{sleep, timeout};
+
+use super::world::{Gateway, World};
+use crate::history::Grant;
+use crate::support::lock_key;
+
+pub struct Client {
+    world: Arc<World>,
+    /// Of its next lease id.
+    next_lease: u64,
+}
+
+/// What a client knows of its lease.
+struct Held {
+    lease: u64,
+    lock: u64,
+    grant: Grant,
+}
+
+impl Client {
+    pub fn new(world: &Arc<World>, index: usize) -> Self {
+        Self { world: Arc::clone(world), next_lease: (index as u64) << 32 }
+    }
+
+    pub async fn run(mut self) {
+        while !self.world.is_over() {
+            let lock = self.world.chance().below(self.world.scenario.locks);
+            self.next_lease += 1;
+            match self.ask_until_answered(lock).await {
+                Some(held) => self.use_up(held).await,
+                None => self.pause(80).await,
+            }
+        }
+    }
+
+    /// One try, as somebody who only wants to know whether locks can be had at all.
+    pub async fn has_once(&mut self, gateway: &Gateway, lock: u64) -> bool {
+        self.next_lease += self.world.now().as_millis() as u64 + 1;
+        let Some(held) = self.ask(gateway, lock, self.next_lease).await.ok().flatten() else { return false };
+        let until = self.world.now();
+        self.let_go(held, until, true).await;
+        true
+    }
+
+    /// Repeats a request whose answer was lost, with the same lease id, perhaps through another gateway.
+    async fn ask_until_answered(&self, lock: u64) -> Option<Held> {
+        for _ in 0..3 {
+            let gateway = self.world.some_gateway();
+            if self.happens(20) {
+                // It hangs up before the answer.
+                let patience = Duration::from_millis(self.below(60));
+                if timeout(patience, self.ask(&gateway, lock, self.next_lease)).await.is_err() {
+                    self.world.history().add_unknown();
+                }
+                return None;
+            }
+            match self.ask(&gateway, lock, self.next_lease).await {
+                Ok(outcome) => return outcome,
+                Err(Unknown) => self.world.history().add_unknown(),
+            }
+        }
+        None
+    }
+
+    async fn ask(&self, gateway: &Gateway, lock: u64, lease: u64) -> Result<Option<Held>, Unknown> {
+        let scenario = &self.world.scenario;
+        let ttl_ms = scenario.ttl_ms.start + self.below(scenario.ttl_ms.end - scenario.ttl_ms.start);
+        let bounds = TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin);
+        let ttl = Ttl::new(Duration::from_millis(ttl_ms), bounds).unwrap();
+        if !gateway.is_alive() {
+            // It refuses connections.
+            self.pause(20).await;
+            return Ok(None);
+        }
+        let asked = self.world.now();
+        let outcome = gateway.redlock.acquire(AcquireRequest { key: key_of(lock), lease: Some(id_of(lease)), ttl, owner: None }).await;
+        if !gateway.is_alive() {
+            return Err(Unknown);
+        }
+        match outcome {
+            Ok(acquired) => {
+                let (valid_for, fencing_token) = (acquired.grant.valid_for, acquired.grant.fencing_token.get());
+                acquired.keep();
+                // The answer is on its way, and may be late or lost.
+                sleep(Duration::from_millis(self.below(4))).await;
+                if self.happens(12) {
+                    return Err(Unknown);
+                }
+                let (answered, ended) = (self.world.now(), asked + valid_for);
+                Ok(Some(Held { lease, lock, grant: Grant { lease, asked, answered, ended, fencing_token } }))
+            }
+            Err(redlockd::redlock::AcquireError::Indeterminate(_)) => Err(Unknown),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Holds the lock for a while, in one of the ways in which clients do.
+    async fn use_up(&mut self, mut held: Held) {
+        let works_until = self.world.now() + Duration::from_millis(self.below(30));
+        match self.below(10) {
+            // It dies, or forgets to release: nobody acts after the deadline.
+            0 => self.record(&held, held.grant.ended),
+            1 => {
+                // Somebody guesses a lease id; nothing may come of it.
+                let guess = self.next_lease + (1 << 31);
+                let _ = self.world.some_gateway().redlock.release(key_of(held.lock), id_of(guess), None).await;
+                self.let_go(held, works_until, true).await;
+            }
+            2..=4 => {
+                self.extend(&mut held).await;
+                self.let_go(held, works_until, true).await;
+            }
+            // It oversleeps; it does not act after its deadline, but releases all the same.
+            5 => {
+                let late = held.grant.ended + Duration::from_millis(self.below(100));
+                self.let_go(held, late, false).await;
+            }
+            6 => {
+                let (lease, lock) = (held.lease, held.lock);
+                if self.let_go(held, works_until, true).await {
+                    self.use_again(lock, lease).await;
+                }
+            }
+            _ => drop(self.let_go(held, works_until, self.happens(2)).await),
+        }
+    }
+
+    /// A lease id may be used again once its release was answered.
+    async fn use_again(&self, lock: u64, lease: u64) {
+        let gateway = self.world.some_gateway();
+        if let Ok(Some(held)) = self.ask(&gateway, lock, lease).await {
+            let until = self.world.now();
+            self.let_go(held, until, false).await;
+        }
+    }
+
+    async fn extend(&self, held: &mut Held) {
+        let gateway = self.world.some_gateway();
+        let scenario = &self.world.scenario;
+        let ttl = Ttl::new(scenario.agreement.max_ttl, TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin)).unwrap();
+        let asked = self.world.now();
+        let extended = gateway.redlock.extend(key_of(held.lock), id_of(held.lease), ttl).await;
+        if let (Ok(extended), true) = (extended, gateway.is_alive()) {
+            assert_eq!(extended.fencing_token.get(), held.grant.fencing_token, "an extend is of the same grant");
+            // It counts from before the request, and only if the lease was still held when the answer came.
+            if self.world.now() < held.grant.ended {
+                held.grant.ended = held.grant.ended.max(asked + extended.valid_for);
+            }
+        }
+    }
+
+    /// Acts until then or until its deadline, then releases. True if the release was answered.
+    async fn let_go(&self, held: Held, until: Duration, names_token: bool) -> bool {
+        sleep(until.saturating_sub(self.world.now())).await;
+        let ended = held.grant.ended.min(self.world.now());
+        self.record(&held, ended);
+        let gateway = self.world.some_gateway();
+        let token = FencingToken::parse(&held.grant.fencing_token.to_string()).unwrap();
+        let released = gateway.redlock.release(key_of(held.lock), id_of(held.lease), names_token.then_some(token)).await;
+        released.is_ok() && gateway.is_alive()
+    }
+
+    fn record(&self, held: &Held, ended: Duration) {
+        self.world.history().add(&format!("lock-{}", held.lock), Grant { ended, ..held.grant });
+    }
+
+    async fn pause(&self, longest_ms: u64) {
+        let pause = Duration::from_millis(self.below(longest_ms));
+        sleep(pause).await;
+    }
+
+    fn below(&self, end: u64) -> u64 {
+        self.world.chance().below(end)
+    }
+
+    fn happens(&self, one_in: u64) -> bool {
+        self.world.chance().one_in(one_in)
+    }
+}
+
+/// No answer came, or one that leaves it open.
+struct Unknown;
+
+fn key_of(lock: u64) -> LockKey {
+    lock_key(&format!("lock-{lock}"))
+}
+
+fn id_of(lease: u64) -> LeaseId {
+    LeaseId::new(&format!("lease-{lease:016x}")).unwrap()
+}
