@@ -4,6 +4,8 @@ mod addresses;
 mod clients_that_leave;
 mod command_line;
 mod embedded_restart;
+mod fenced_write;
+mod least_privilege;
 mod load;
 mod node_failures;
 mod readme;
