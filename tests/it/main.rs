@@ -2,8 +2,10 @@
 
 mod e2e;
 mod engine;
+mod faults;
 mod history;
 mod http;
+mod load;
 mod lua_conformance;
 mod node_contract;
 mod simulation;

@@ -6,7 +6,6 @@ mod command_line;
 mod embedded_restart;
 mod fenced_write;
 mod least_privilege;
-mod load;
 mod node_failures;
 mod readme;
 mod shutdown;

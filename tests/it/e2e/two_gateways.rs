@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::load::Load;
 use super::{PATIENT, machine_to_itself, redis_servers, token_of_holder};
+use crate::load::Load;
 use crate::support::Gateway;
 
 #[test]
@@ -11,7 +11,8 @@ fn leases_of_a_lock_never_overlap_and_its_tokens_only_grow() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<5>();
     let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &[]));
-    let history = Load { clients: 200, locks: 20, duration: Duration::from_secs(20) }.run(&[&one, &other]);
+    let load = Load { clients: 200, locks: 20, duration: Duration::from_secs(20), ttl_ms: 150..1001, seed: 1 };
+    let history = load.run(&[one.address(), other.address()]);
     let violations = history.violations();
     println!("{} grants, {} overlaps", history.grants(), violations.len());
     assert_eq!(violations, []);
@@ -23,7 +24,8 @@ fn gateways_that_do_not_see_each_others_locks_are_caught_by_the_same_check() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<3>();
     let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &["--lock-prefix", "elsewhere:"]));
-    let history = Load { clients: 20, locks: 2, duration: Duration::from_secs(2) }.run(&[&one, &other]);
+    let load = Load { clients: 20, locks: 4, duration: Duration::from_secs(3), ttl_ms: 150..1001, seed: 1 };
+    let history = load.run(&[one.address(), other.address()]);
     println!("{} grants, {} violations", history.grants(), history.violations().len());
     assert!(!history.violations().is_empty());
 }

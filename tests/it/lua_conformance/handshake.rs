@@ -7,7 +7,7 @@ use redlockd::node::{Agreement, HandshakeRefusal, Hello, Marker, State};
 
 use super::{BEGIN_US, now_us, setting};
 use crate::support::Chance;
-use crate::support::{FrozenClock, RedisServer};
+use crate::support::{RedisServer, TestClock};
 
 const SCRIPT: &str = include_str!("../../../src/node/redis/scripts/handshake.lua");
 const SEQUENCES: u64 = 2_000;
@@ -88,7 +88,7 @@ fn verdict(outcome: &Result<Marker, HandshakeRefusal>) -> String {
 
 /// The side that is Lua.
 struct Side {
-    clock: FrozenClock,
+    clock: TestClock,
     raw: redis::Connection,
     run_id: String,
     _server: RedisServer,
@@ -96,7 +96,7 @@ struct Side {
 
 impl Side {
     fn new() -> Self {
-        let clock = FrozenClock::at(BEGIN_US);
+        let clock = TestClock::frozen_at(BEGIN_US);
         let server = RedisServer::start_with_clock(&clock);
         Self { clock, raw: server.connect(), run_id: server.run_id(), _server: server }
     }

@@ -12,7 +12,7 @@ use redlockd::node::{Agreement, BatchReply, ClusterClock, Command, Epoch, Fault,
 use tokio::time::Instant;
 
 use super::commands::locks;
-use crate::support::{FrozenClock, RedisServer, lone_clock, redis_node};
+use crate::support::{RedisServer, TestClock, lone_clock, redis_node};
 
 const MARKER: &str = "redlockd:node";
 const HIGH_WATER: &str = "redlockd:hw";
@@ -24,7 +24,7 @@ pub type Difference = String;
 
 pub struct Twins {
     pub state: State,
-    pub clock: FrozenClock,
+    pub clock: TestClock,
     /// How often both sides answered what.
     pub answered: BTreeMap<&'static str, u64>,
     gateways: Vec<Gateway>,
@@ -46,7 +46,7 @@ struct Gateway {
 impl Twins {
     /// A server that gateways with these names and settings use.
     pub fn new(gateways: &[(&'static str, Agreement)], now_us: u64) -> Self {
-        let clock = FrozenClock::at(now_us);
+        let clock = TestClock::frozen_at(now_us);
         let server = RedisServer::start_with_clock(&clock);
         let cluster_clock = lone_clock();
         let gateway = |(name, agreement): &(&'static str, Agreement)| Gateway {

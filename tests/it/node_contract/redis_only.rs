@@ -8,7 +8,7 @@ use redlockd::node::{Agreement, ClusterClock, Fault, Node, Probe, Reply};
 use tokio::time::Instant;
 
 use super::{ACCEPTED, holder, in_the_way};
-use crate::support::{Caller, FrozenClock, RedisServer, Subject, agreement, first_probe, lone_clock, redis_node};
+use crate::support::{Caller, RedisServer, Subject, TestClock, agreement, first_probe, lone_clock, redis_node};
 
 /// A first look at `server` by a gateway of these settings.
 async fn greeted(server: &RedisServer, name: &str, agreement: Agreement, fresh: bool) -> (Subject, Result<Probe, Fault>) {
@@ -211,7 +211,7 @@ async fn a_higher_generation_ends_the_votes_of_the_one_before() {
 #[tokio::test]
 async fn a_wrong_clock_is_refused_with_how_wrong_it_is() {
     let real = lone_clock();
-    let clock = FrozenClock::at(real.estimate_us() + 60_000_000);
+    let clock = TestClock::frozen_at(real.estimate_us() + 60_000_000);
     let server = RedisServer::start_with_clock(&clock);
     let cluster = Arc::new(ClusterClock::new(Quorum::of(3)));
     for other in [1, 2] {
@@ -223,7 +223,7 @@ async fn a_wrong_clock_is_refused_with_how_wrong_it_is() {
 
 #[tokio::test]
 async fn a_frozen_clock_decides_to_the_microsecond() {
-    let clock = FrozenClock::at(lone_clock().estimate_us());
+    let clock = TestClock::frozen_at(lone_clock().estimate_us());
     let server = RedisServer::start_with_clock(&clock);
     let subject = Subject::redis_on(&server).await;
     let (alice, window) = (Caller::new("lock", "alice"), agreement().window.as_micros() as u64);

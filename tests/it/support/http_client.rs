@@ -40,6 +40,11 @@ impl HttpClient {
         Ok(answer)
     }
 
+    /// Closes the connection, whatever is on its way.
+    pub fn hang_up(&mut self) {
+        self.connection = None;
+    }
+
     /// Sends a request whose answer nobody will read.
     pub fn send(&mut self, method: &str, target: &str, headers: Headers) -> io::Result<()> {
         if self.connection.is_none() {

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a server, which can keep replies back or lose one after its effect.
+//! A TCP proxy in front of a server, which can keep replies back, lose or break one after its effect, and be cut.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,6 +27,14 @@ enum Fate {
     IsHeld,
     /// Its connection is cut instead.
     IsLost,
+    /// Half of it arrives, then its connection is cut.
+    IsBroken,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Request,
+    Reply,
 }
 
 #[derive(Default)]
@@ -34,6 +42,9 @@ struct Given {
     /// The fate of the reply to the next request that contains this.
     next: Option<(String, Fate)>,
     let_go: bool,
+    /// What goes this way vanishes, and the connection with it once that ends.
+    loses_requests: bool,
+    loses_replies: bool,
     lost: usize,
     closed: bool,
 }
@@ -71,6 +82,17 @@ impl Proxy {
         self.orders.given().next = Some((text.to_owned(), Fate::IsLost));
     }
 
+    /// Breaks one reply in the middle: that to the next request in which `text` occurs.
+    pub fn break_reply_to(&self, text: &str) {
+        self.orders.given().next = Some((text.to_owned(), Fate::IsBroken));
+    }
+
+    /// From now on what goes these ways vanishes, as in a partition. Connections that lost something don't outlive it.
+    pub fn cut(&self, requests: bool, replies: bool) {
+        let mut given = self.orders.given();
+        (given.loses_requests, given.loses_replies) = (requests, replies);
+    }
+
     /// How many replies it has lost.
     pub fn lost(&self) -> usize {
         self.orders.given().lost
@@ -105,6 +127,11 @@ impl Orders {
         self.given().lost += usize::from(fate == Fate::IsLost);
         fate != Fate::IsLost
     }
+
+    fn way_is_cut(&self, way: Way) -> bool {
+        let given = self.given();
+        if way == Way::Request { given.loses_requests } else { given.loses_replies }
+    }
 }
 
 /// Two threads for a connection, one for each way.
@@ -116,26 +143,47 @@ fn join(client: TcpStream, server: TcpStream, orders: &Arc<Orders>) -> io::Resul
     let (of_requests, of_replies) = ((Arc::clone(orders), Arc::clone(&fate)), (Arc::clone(orders), fate));
     std::thread::spawn(move || {
         let (orders, next) = of_requests;
-        forward(from_client, to_server, |request| {
+        let cut = || orders.way_is_cut(Way::Request);
+        forward(from_client, to_server, cut, |request| {
             orders.fate_of_reply_to(request).into_iter().for_each(|fate| *next.lock().unwrap() = fate);
-            true
+            Passage::Whole
         })
     });
     std::thread::spawn(move || {
         let (orders, next) = of_replies;
-        forward(server, client, |_| {
+        let cut = || orders.way_is_cut(Way::Reply);
+        forward(server, client, cut, |_| {
             let fate = std::mem::take(&mut *next.lock().unwrap());
-            orders.passes(fate)
+            match (orders.passes(fate), fate) {
+                (false, _) => Passage::None,
+                (true, Fate::IsBroken) => Passage::Half,
+                (true, _) => Passage::Whole,
+            }
         })
     });
     Ok(())
 }
 
-/// Until either side closes, or `may_pass` says that what just came must not.
-fn forward(mut from: TcpStream, mut to: TcpStream, mut may_pass: impl FnMut(&[u8]) -> bool) {
+/// How much of what just came may pass.
+#[derive(PartialEq, Eq)]
+enum Passage {
+    Whole,
+    Half,
+    None,
+}
+
+/// Until either side closes, something did not pass whole, or a cut that swallowed something is over.
+fn forward(mut from: TcpStream, mut to: TcpStream, is_cut: impl Fn() -> bool, mut passage: impl FnMut(&[u8]) -> Passage) {
     let mut buffer = vec![0; 64 * 1024];
+    let mut swallowed = false;
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if !may_pass(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
+        if is_cut() {
+            swallowed = true;
+            continue;
+        }
+        let passage = passage(&buffer[..length]);
+        let passes = if passage == Passage::Half { length / 2 } else { length };
+        if swallowed || passage == Passage::None || to.write_all(&buffer[..passes]).is_err() || passage == Passage::Half {
             break;
         }
     }

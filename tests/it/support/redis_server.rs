@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::FromRedisValue;
 
-use super::{FrozenClock, eventually};
+use super::{TestClock, eventually};
 
 /// Nothing is kept, nothing is evicted, so a restart forgets. What a test adds comes after these and wins.
 const ARGUMENTS: &[&str] = &["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no"];
@@ -38,8 +38,13 @@ impl RedisServer {
     }
 
     /// Its wall clock, and so the expiry of its keys, is the test's.
-    pub fn start_with_clock(clock: &FrozenClock) -> Self {
-        Self::launch(&[], clock.environment().into())
+    pub fn start_with_clock(clock: &TestClock) -> Self {
+        Self::start_with_clock_and(clock, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with_clock_and(clock: &TestClock, arguments: &[&str]) -> Self {
+        Self::launch(arguments, clock.environment().into())
     }
 
     fn launch(arguments: &[&str], environment: Vec<(String, String)>) -> Self {
@@ -67,6 +72,18 @@ impl RedisServer {
         self.process = spawn(self.port, &self.arguments, &self.environment, self.directory.path());
         let up = comes_up(&mut self.process, self.port);
         assert!(up, "redis-server does not start again; its log ends with:\n{}", log(self.directory.path()));
+    }
+
+    /// Cuts the end off what a dead server has written down, as a power failure does with what was not on the disk yet.
+    pub fn lose_the_end_of_its_log(&self) {
+        // Redis 7 keeps the log in a directory of its own, older ones keep a file.
+        let of_7 = std::fs::read_dir(self.directory.path().join("appendonlydir")).into_iter().flatten();
+        let parts = of_7.map(|entry| entry.unwrap().path()).filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        for path in parts.chain([self.directory.path().join("appendonly.aof")]).filter(|path| path.exists()) {
+            let log = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            let length = log.metadata().unwrap().len();
+            log.set_len(length - length.min(8 * 1024)).unwrap();
+        }
     }
 
     /// SIGSTOP: it accepts connections, as the kernel does that, and answers nothing.

@@ -7,20 +7,33 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Shows one and the same microsecond until it is set again. The server's timers go on; only its wall clock stands.
-pub struct FrozenClock {
+/// Stands still until it is set again, or goes on ahead of or behind the real one. The server's timers go on either way.
+pub struct TestClock {
     shown_us: AtomicU64,
     file: File,
     directory: tempfile::TempDir,
 }
 
-impl FrozenClock {
-    pub fn at(micros: u64) -> Self {
+impl TestClock {
+    /// Shows one and the same microsecond since 1970.
+    pub fn frozen_at(micros: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = File::create(directory.path().join("now")).unwrap();
         let clock = Self { shown_us: AtomicU64::new(micros), file, directory };
         clock.set(micros);
         clock
+    }
+
+    /// Goes with the real one until it is set.
+    pub fn real() -> Self {
+        let clock = Self::frozen_at(0);
+        clock.set_ahead(0);
+        clock
+    }
+
+    /// Goes on, so many microseconds ahead of the real one, or behind it.
+    pub fn set_ahead(&self, micros: i64) {
+        self.file.write_all_at(&micros.to_ne_bytes(), 0).unwrap();
     }
 
     /// Microseconds since 1970.
@@ -37,7 +50,7 @@ impl FrozenClock {
     /// The environment of a server that runs on this clock.
     pub fn environment(&self) -> [(String, String); 2] {
         let text = |path: &Path| path.to_str().expect("temporary paths are UTF-8").to_owned();
-        [("LD_PRELOAD".into(), text(library())), ("FROZEN_CLOCK".into(), text(&self.directory.path().join("now")))]
+        [("LD_PRELOAD".into(), text(library())), ("TEST_CLOCK".into(), text(&self.directory.path().join("now")))]
     }
 }
 
@@ -46,9 +59,9 @@ fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/frozen_clock.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/test_clock.c");
         // Renamed into place, because another test run may have the old one mapped.
-        let (fresh, library) = (directory.join(format!("frozen_clock.{}", std::process::id())), directory.join("frozen_clock.so"));
+        let (fresh, library) = (directory.join(format!("test_clock.{}", std::process::id())), directory.join("test_clock.so"));
         let compiled = Command::new("cc").args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(&fresh).arg(&source).status();
         let compiled = compiled.expect("these tests need a C compiler; install one (apt-get install gcc)");
         assert!(compiled.success(), "cc cannot compile {}", source.display());

@@ -1,0 +1,126 @@
+//! Gateways as processes on real servers, under a load, while things go wrong: level 4 of the evidence.
+//!
+//! `REDLOCKD_FAULTS_SECONDS` says for how long (an hour is 3600), `REDLOCKD_SEED` what happens when:
+//!
+//! ```sh
+//! REDLOCKD_FAULTS_SECONDS=3600 cargo test --release faults::promises -- --nocapture
+//! ```
+
+mod injector;
+mod site;
+
+use std::time::Duration;
+
+use injector::{FORGETFUL, Fault, Injector};
+use site::Site;
+
+use crate::history::History;
+use crate::load::Load;
+
+const SECONDS: u64 = 60;
+const CLIENTS: usize = 24;
+
+/// The settings of a run: short leases, so that it sees many.
+pub struct Settings {
+    pub nodes: usize,
+    pub max_ttl: Duration,
+    pub shortest_ttl: Duration,
+    pub window: Duration,
+    pub clock_jump_margin: Duration,
+}
+
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// No jumping clocks, and leases as short as they come.
+const SHORT_LEASES: Settings = Settings {
+    nodes: 3,
+    max_ttl: Duration::from_millis(1000),
+    shortest_ttl: Duration::from_millis(150),
+    window: WINDOW,
+    clock_jump_margin: Duration::ZERO,
+};
+
+/// A minority of clocks jumps, which the margin (4W + B) covers, and which makes short leases impossible.
+const JUMPING_CLOCKS: Settings = Settings {
+    nodes: 5,
+    max_ttl: Duration::from_millis(4000),
+    shortest_ttl: Duration::from_millis(2800),
+    window: WINDOW,
+    clock_jump_margin: Duration::from_millis(650),
+};
+
+/// What became of a run.
+struct Outcome {
+    history: History,
+    faults: usize,
+}
+
+fn run(settings: &Settings, faults: &[Fault], seconds: u64, seed: u64, quarantine: bool) -> Outcome {
+    let mut site = Site::open(settings, 2, quarantine);
+    let load = Load {
+        clients: CLIENTS,
+        locks: 8,
+        duration: Duration::from_secs(seconds),
+        ttl_ms: settings.shortest_ttl.as_millis() as u64..settings.max_ttl.as_millis() as u64 + 1,
+        seed,
+    };
+    let gateways = site.gateway_addresses();
+    let (history, injected) = std::thread::scope(|scope| {
+        let clients = scope.spawn(|| load.run(&gateways));
+        let injector = Injector::new(&mut site, faults, seed);
+        let injected = injector.run(load.duration);
+        (clients.join().unwrap(), injected)
+    });
+    site.works_again(load.locks);
+    Outcome { history, faults: injected }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
+}
+
+fn report(name: &str, outcomes: &[Outcome], seconds: u64) -> usize {
+    let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
+    let violations: Vec<_> = outcomes.iter().flat_map(|outcome| outcome.history.violations()).collect();
+    println!(
+        "{name}: {seconds} s, {} grants, {} unknown outcomes, {} faults, {} violations",
+        sum(|outcome| outcome.history.grants()),
+        sum(|outcome| outcome.history.unknown()),
+        sum(|outcome| outcome.faults),
+        violations.len()
+    );
+    violations.iter().take(3).for_each(|violation| println!("{violation}"));
+    violations.len()
+}
+
+#[test]
+fn promises_hold_whatever_fails() {
+    let seconds = number("REDLOCKD_FAULTS_SECONDS").unwrap_or(SECONDS);
+    let seed = number("REDLOCKD_SEED").unwrap_or(1);
+    let outcomes = [
+        run(&SHORT_LEASES, Fault::WITH_RIGHT_CLOCKS, seconds / 2, seed, true),
+        run(&JUMPING_CLOCKS, Fault::ALL, seconds - seconds / 2, seed + 1, true),
+    ];
+    assert_eq!(report("faults", &outcomes, seconds), 0, "seed {seed}");
+    assert!(outcomes.iter().all(|outcome| seconds < outcome.history.grants() as u64), "too few grants to mean anything");
+}
+
+/// The same run, with servers that vote at once after they have forgotten: it has to find something, or it could find nothing.
+#[test]
+fn without_the_quarantine_the_same_run_breaks_them() {
+    let outcomes = [run(&SHORT_LEASES, FORGETFUL, 15, 1, false)];
+    assert!(0 < report("faults without quarantine", &outcomes, 15));
+}
+
+/// Gateways that die under load leave no lock held beyond its ttl, and no token is used again.
+#[test]
+fn gateways_may_die_at_any_moment() {
+    let kills = number("REDLOCKD_KILLS").unwrap_or(10);
+    let mut outcomes = Vec::new();
+    let mut seconds = 0;
+    while (outcomes.iter().map(|outcome: &Outcome| outcome.faults).sum::<usize>() as u64) < kills {
+        outcomes.push(run(&SHORT_LEASES, &[Fault::GatewayDies], 5, seconds, true));
+        seconds += 5;
+    }
+    assert_eq!(report("gateways that die", &outcomes, seconds), 0);
+}
