@@ -12,10 +12,11 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::diagnosis::Diagnosis;
 use crate::http::{AppState, Draining, HttpSettings, RunsOn, router};
 use crate::lease::Quorum;
 use crate::metrics::Metrics;
-use crate::node::redis::{Greeter, RedisNode, RedisSettings};
+use crate::node::redis::{Greeter, NodeAddress, RedisNode, RedisSettings};
 use crate::node::{ClusterClock, EmbeddedError, EmbeddedNode, Fault, Node, NodeName};
 use crate::redlock::{Cluster, ClusterSettings, Redlock};
 
@@ -64,6 +65,7 @@ impl App {
             settings: HttpSettings { ttl_bounds: config.ttl_bounds, default_ttl: config.default_ttl },
             draining: Draining::default(),
             metrics,
+            diagnosis: Arc::new(diagnosis(config)),
             runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
         };
         Ok(Self { state, drain_delay: config.drain_delay, grace: config.grace })
@@ -112,6 +114,7 @@ impl App {
 pub async fn cluster(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Cluster>, AppError> {
     let clock = Arc::new(ClusterClock::new(Quorum::of(config.nodes.len().max(1))));
     let nodes = if config.nodes.is_empty() { embedded(config, &clock)? } else { redis_nodes(config, &clock)? };
+    announce(config);
     let settings = ClusterSettings {
         window: config.agreement.window,
         clock_jump_margin: config.clock_jump_margin,
@@ -126,23 +129,37 @@ pub async fn cluster(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Clust
 /// What a disk is given to write down a batch. A busy one needs more than a server in memory does, and there is no other to ask.
 const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 
-type NamedNodes = Vec<(NodeName, Arc<dyn Node>)>;
+/// What the rules of a diagnosis need of a configuration.
+pub fn diagnosis(config: &Config) -> Diagnosis {
+    let hosts = config.nodes.iter().map(NodeAddress::host).collect();
+    Diagnosis { window: config.agreement.window, node_timeout: config.node_timeout, hosts }
+}
+
+pub type NamedNodes = Vec<(NodeName, Arc<dyn Node>)>;
 
 fn embedded(config: &Config, clock: &Arc<ClusterClock>) -> Result<NamedNodes, AppError> {
     let run_id = format!("{:032x}", rand::rng().random::<u128>());
     let node = EmbeddedNode::open(&config.data_dir, config.agreement, run_id, Arc::clone(clock))?;
-    info!(data_dir = %config.data_dir.display(), "running on one embedded node: locks survive a restart, but not the loss of this machine");
-    info!("for a quorum, start three or five Redis servers and name each: --node redis://HOST:PORT --node … (add --bootstrap the first time)");
     Ok(vec![(EmbeddedNode::name(), Arc::new(node))])
 }
 
-fn redis_nodes(config: &Config, clock: &Arc<ClusterClock>) -> Result<NamedNodes, AppError> {
-    let quorum = Quorum::of(config.nodes.len());
+/// Says what the gateway runs on, and what to do for more.
+fn announce(config: &Config) {
+    let quorum = Quorum::of(config.nodes.len().max(1));
+    if config.nodes.is_empty() {
+        info!(data_dir = %config.data_dir.display(), "running on one embedded node: locks survive a restart, but not the loss of this machine");
+        info!("for a quorum, start three or five Redis servers and name each: --node redis://HOST:PORT --node … (add --bootstrap the first time)");
+        return;
+    }
     info!(nodes = quorum.nodes(), required = quorum.required(), "running on a quorum of Redis nodes");
     if quorum.nodes().is_multiple_of(2) {
         warn!(nodes = quorum.nodes(), "an even number of nodes survives no more failures than one less; use an odd one");
     }
-    let node = |(index, address): (usize, &crate::node::redis::NodeAddress)| {
+}
+
+/// The nodes that a configuration names. Connects to none.
+pub fn redis_nodes(config: &Config, clock: &Arc<ClusterClock>) -> Result<NamedNodes, AppError> {
+    let node = |(index, address): (usize, &NodeAddress)| {
         let greeter = Greeter { index, address: address.clone(), agreement: config.agreement, clock: Arc::clone(clock) };
         let settings = RedisSettings { greeter, lock_prefix: config.lock_prefix.clone(), pool_size: config.node_concurrency };
         let name = address.name().clone();

@@ -36,6 +36,8 @@ enum CliCommand {
     Openapi,
     /// Ask a running gateway whether it is ready; exit code 0 if it is
     Healthcheck(HealthcheckArgs),
+    /// Examine the nodes without changing anything; exit code 0 clean, 1 warnings, 2 unsafe
+    Doctor(DoctorArgs),
     /// Measure a gateway, or the nodes themselves
     Bench(BenchArgs),
 }
@@ -47,6 +49,15 @@ struct ServeArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+}
+
+#[derive(Args)]
+struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 #[derive(Args, Debug)]
@@ -86,6 +97,7 @@ pub enum Command {
     Config(Layered),
     Openapi,
     Healthcheck(HealthcheckArgs),
+    Doctor { config: Config, json: bool },
     Bench(BenchArgs),
 }
 
@@ -95,8 +107,9 @@ pub fn parse() -> Result<Command, ConfigError> {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let sub = matches.subcommand().map(|(_, sub)| sub);
     match cli.command {
-        None => layered(&cli.serve, &matches).and_then(|layered| Config::check(&layered)).map(Command::Serve),
-        Some(CliCommand::Serve(args)) => layered(&args, sub.unwrap_or(&matches)).and_then(|layered| Config::check(&layered)).map(Command::Serve),
+        None => checked(&cli.serve, &matches).map(Command::Serve),
+        Some(CliCommand::Serve(args)) => checked(&args, sub.unwrap_or(&matches)).map(Command::Serve),
+        Some(CliCommand::Doctor(args)) => checked(&args.serve, sub.unwrap_or(&matches)).map(|config| Command::Doctor { config, json: args.json }),
         Some(CliCommand::Config(args)) => {
             let layered = layered(&args, sub.unwrap_or(&matches))?;
             Config::check(&layered)?;
@@ -106,6 +119,10 @@ pub fn parse() -> Result<Command, ConfigError> {
         Some(CliCommand::Healthcheck(args)) => Ok(Command::Healthcheck(args)),
         Some(CliCommand::Bench(args)) => Ok(Command::Bench(args)),
     }
+}
+
+fn checked(args: &ServeArgs, matches: &ArgMatches) -> Result<Config, ConfigError> {
+    Config::check(&layered(args, matches)?)
 }
 
 fn layered(args: &ServeArgs, matches: &ArgMatches) -> Result<Layered, ConfigError> {

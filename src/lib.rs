@@ -18,8 +18,8 @@
 //! - [`http`] maps the path to a lock and the method to a verb, and every refusal to a problem document.
 //! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
 //!
-//! Beside the path stand [`metrics`], one struct with every series, and the subcommands: [`bench`],
-//! [`healthcheck`].
+//! Beside the path stand [`metrics`], one struct with every series; [`diagnosis`], what is weak or unsafe about the
+//! nodes; and the subcommands: [`doctor`], [`bench`], [`healthcheck`].
 //!
 //! # The protocol
 //!
@@ -56,6 +56,8 @@ pub mod app;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod diagnosis;
+pub mod doctor;
 pub mod healthcheck;
 pub mod http;
 mod http_client;

@@ -11,7 +11,7 @@ use redlockd::config::{Config, Layered};
 use redlockd::healthcheck::healthcheck;
 use redlockd::metrics::Metrics;
 use redlockd::redlock::Redlock;
-use redlockd::{http, telemetry};
+use redlockd::{doctor, http, telemetry};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
@@ -22,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::parse().map_err(|error| error.to_string()).and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("redlockd: {error}");
             ExitCode::FAILURE
@@ -30,28 +30,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), String> {
+fn run(command: Command) -> Result<ExitCode, String> {
     match command {
+        Command::Doctor { config, json } => {
+            let report = runtime(Some(1))?.block_on(doctor::examine(&config)).map_err(|error| error.to_string())?;
+            println!("{}", if json { report.to_json().map_err(|error| error.to_string())? } else { report.to_string() });
+            return Ok(ExitCode::from(report.exit_code()));
+        }
         Command::Serve(config) => {
             telemetry::init(config.log);
-            runtime(config.threads)?.block_on(serve(&config)).map_err(|error| error.to_string())
+            runtime(config.threads)?.block_on(serve(&config)).map_err(|error| error.to_string())?;
         }
         Command::Config(layered) => {
             print!("{layered}");
-            Ok(())
         }
         Command::Openapi => {
             let document = http::openapi().to_pretty_json().map_err(|error| error.to_string())?;
             println!("{document}");
-            Ok(())
         }
-        Command::Healthcheck(args) => runtime(Some(1))?.block_on(healthcheck(&args.url, args.timeout)).map_err(|error| error.to_string()),
+        Command::Healthcheck(args) => runtime(Some(1))?.block_on(healthcheck(&args.url, args.timeout)).map_err(|error| error.to_string())?,
         Command::Bench(args) => {
             let report = runtime(None)?.block_on(measure(&args))?;
             println!("{}", if args.json { report.to_json() } else { report.to_string() });
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime(threads: Option<usize>) -> Result<Runtime, String> {

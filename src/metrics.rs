@@ -3,6 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::diagnosis::{Finding, Severity};
 use crate::node::{NodeState, NodeStatus};
 
 /// Seconds, from a call on loopback to a request that met every timeout there is.
@@ -47,6 +48,7 @@ pub struct Metrics {
     pub second_rounds: IntCounter,
     pub undo_waiting: IntGauge,
     pub undo_dropped: IntCounter,
+    findings: IntGaugeVec,
     node_votes: IntCounterVec,
     node_faults: IntCounterVec,
     node_up: IntGaugeVec,
@@ -113,6 +115,13 @@ impl Metrics {
                     "Cancels and releases given up because the queue was full; the leases end with their ttl.",
                 ),
             )?,
+            findings: keep(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("redlockd_findings", "What is weak or unsafe about the nodes, by severity; GET /nodes says what."),
+                    &["severity"],
+                ),
+            )?,
             node_votes: keep(
                 &registry,
                 IntCounterVec::new(Opts::new("redlockd_node_votes_total", "Answers of a node to commands, by kind."), &["node", "vote"]),
@@ -175,6 +184,14 @@ impl Metrics {
             clock_offset: self.node_clock_offset.with_label_values(&[name]),
             batch_seconds: self.batch_seconds.with_label_values(&[name]),
             batch_commands: self.batch_commands.with_label_values(&[name]),
+        }
+    }
+
+    /// Publishes how much was found.
+    pub fn show_findings(&self, findings: &[Finding]) {
+        for severity in Severity::ALL {
+            let count = findings.iter().filter(|finding| finding.severity == severity).count();
+            self.findings.with_label_values(&[severity.as_str()]).set(count as i64);
         }
     }
 

@@ -25,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use docs::openapi;
+pub use nodes::{FindingBody, NodeBody};
 pub use state::{AppState, Draining, HttpSettings, RunsOn};
 
 /// Every route of the service, on one screen.

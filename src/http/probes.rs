@@ -64,6 +64,7 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 /// In its text format. No lock, owner or lease is ever a label.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
+    state.metrics.show_findings(&state.diagnosis.of(&state.redlock.cluster().nodes()));
     let text = state.metrics.render().map_err(|_| Problem::internal("The metrics could not be written."))?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

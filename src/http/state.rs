@@ -7,6 +7,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 
 use super::problem::Problem;
+use crate::diagnosis::Diagnosis;
 use crate::lease::{Ttl, TtlBounds};
 use crate::metrics::Metrics;
 use crate::redlock::Redlock;
@@ -19,6 +20,7 @@ pub struct AppState {
     pub draining: Draining,
     pub metrics: Arc<Metrics>,
     pub runs_on: RunsOn,
+    pub diagnosis: Arc<Diagnosis>,
 }
 
 /// What handlers need of the configuration.

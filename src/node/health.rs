@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Fault, Probe};
+use super::{Fault, NodeFacts, Probe};
 
 /// Three faults in a row open the breaker: one may be a lost packet, two a restart under way.
 const FAULTS_TO_OPEN: u32 = 3;
@@ -44,8 +44,8 @@ pub struct NodeStatus {
     /// Why it is down or refused.
     pub reason: Option<String>,
     pub round_trip: Option<Duration>,
-    pub version: Option<String>,
-    pub warnings: Vec<String>,
+    /// What it said of itself when it was last heard.
+    pub facts: Option<NodeFacts>,
 }
 
 /// The last that was heard of a node. Calls open the breaker; only a probe closes it.
@@ -65,7 +65,7 @@ struct Seen {
 impl Default for Health {
     fn default() -> Self {
         let reason = Some("not asked yet".to_owned());
-        let status = NodeStatus { state: NodeState::Down, reason, round_trip: None, version: None, warnings: Vec::new() };
+        let status = NodeStatus { state: NodeState::Down, reason, round_trip: None, facts: None };
         Self { faults_in_a_row: AtomicU32::new(0), open: AtomicBool::new(true), seen: Mutex::new(Seen { status, ready_at: Instant::now() }) }
     }
 }
@@ -106,7 +106,7 @@ impl Health {
         let state = if probe.quarantine_left.is_zero() { NodeState::Up } else { NodeState::Quarantined { left: probe.quarantine_left } };
         let changed = state.as_str() != seen.status.state.as_str();
         seen.ready_at = Instant::now() + probe.quarantine_left;
-        seen.status = NodeStatus { state, reason: None, round_trip: Some(probe.round_trip), version: Some(probe.version), warnings: probe.warnings };
+        seen.status = NodeStatus { state, reason: None, round_trip: Some(probe.round_trip), facts: Some(probe.facts) };
         drop(seen);
         self.call_succeeded();
         self.open.store(false, Ordering::Relaxed);
@@ -146,7 +146,7 @@ mod tests {
 
     fn up() -> Health {
         let health = Health::default();
-        let probe = Probe { quarantine_left: Duration::ZERO, round_trip: Duration::ZERO, version: String::new(), warnings: Vec::new() };
+        let probe = Probe { quarantine_left: Duration::ZERO, round_trip: Duration::ZERO, facts: NodeFacts::default() };
         health.probe_succeeded(probe);
         health
     }

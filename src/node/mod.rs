@@ -7,6 +7,7 @@
 mod clock;
 mod command;
 mod embedded;
+mod facts;
 mod health;
 mod marker;
 mod name;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 pub use clock::ClusterClock;
 pub use command::{BatchReply, Command, Page, Reply};
 pub use embedded::{EmbeddedError, EmbeddedNode};
+pub use facts::{NodeFacts, Persistence};
 pub use health::{Health, NodeState, NodeStatus};
 pub use marker::{Agreement, Epoch, Marker, MarkerError};
 pub use name::{NodeName, NodeNameError};
@@ -51,7 +53,12 @@ pub trait Node: Send + Sync + 'static {
 /// What [`Node::survey`] saw.
 #[derive(Debug)]
 pub struct Survey {
-    pub has_marker: bool,
+    pub facts: NodeFacts,
+    /// The text of the marker, if the node has ever been part of a cluster.
+    pub marker: Option<String>,
+    /// The highest time its clock is known to have shown; 0 if it has never been part of a cluster.
+    pub high_water_us: u64,
+    pub round_trip: Duration,
 }
 
 /// What [`Node::probe`] learned.
@@ -60,9 +67,7 @@ pub struct Probe {
     /// Zero when the node may vote now.
     pub quarantine_left: Duration,
     pub round_trip: Duration,
-    pub version: String,
-    /// Sentences for the operator: what is weak about this node and what to do.
-    pub warnings: Vec<String>,
+    pub facts: NodeFacts,
 }
 
 /// Why a node gave no answer to a whole call.

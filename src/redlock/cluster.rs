@@ -145,7 +145,7 @@ impl Cluster {
 /// has ever been part of a cluster.
 async fn first_contact(queues: &[Arc<NodeQueue>], bootstrap: bool) {
     let surveys = join_all(queues.iter().map(|queue| queue.node().survey())).await;
-    let virgin = surveys.iter().all(|survey| matches!(survey, Ok(survey) if !survey.has_marker));
+    let virgin = surveys.iter().all(|survey| matches!(survey, Ok(survey) if survey.marker.is_none()));
     if bootstrap && virgin {
         info!("bootstrap: no node has a marker, so none is quarantined");
     } else if bootstrap {

@@ -7,7 +7,7 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::Database;
 use tables::LoadError;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::state::Hello;
-use super::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Node, NodeName, Probe, State, Survey};
+use super::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Node, NodeFacts, NodeName, Persistence, Probe, State, Survey};
 
 /// How many batches may wait for the disk; beyond that a caller is turned away.
 const MAX_WAITING: usize = 256;
@@ -76,6 +76,18 @@ impl EmbeddedNode {
         NodeName::new(NAME).expect("the constant is a valid name")
     }
 
+    /// What it is by its nature.
+    pub fn facts() -> NodeFacts {
+        NodeFacts {
+            version: concat!("redlockd ", env!("CARGO_PKG_VERSION")).to_owned(),
+            mode: "embedded".to_owned(),
+            role: "master".to_owned(),
+            eviction: "noeviction".to_owned(),
+            persistence: Persistence::EveryChange,
+            ..NodeFacts::default()
+        }
+    }
+
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Job) -> Result<T, Fault> {
         let (answer, answered) = oneshot::channel();
         self.jobs.try_send(job(answer)).map_err(|_| Fault::NotSent("the disk does not keep up".into()))?;
@@ -86,7 +98,7 @@ impl EmbeddedNode {
 impl Node for EmbeddedNode {
     fn survey(&self) -> BoxFuture<'_, Result<Survey, Fault>> {
         self.clock.sample(0, now_us(), Instant::now());
-        Box::pin(async { Ok(Survey { has_marker: false }) })
+        Box::pin(async { Ok(Survey { facts: Self::facts(), marker: None, high_water_us: 0, round_trip: Duration::ZERO }) })
     }
 
     fn probe(&self, _: bool) -> BoxFuture<'_, Result<Probe, Fault>> {
@@ -166,10 +178,8 @@ impl Disk {
         let marker =
             self.state.handshake(now_us, &hello).map_err(|refusal| Fault::Refused(format!("the embedded node refuses itself: {refusal:?}")))?;
         self.epoch = Some(Epoch::from(&marker));
-        let quarantine_left = std::time::Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
-        let warnings = vec!["one embedded node survives a restart, but not the loss of this machine; three or five Redis nodes do".to_owned()];
-        let version = concat!("redlockd ", env!("CARGO_PKG_VERSION")).to_owned();
-        Ok(Probe { quarantine_left, round_trip: std::time::Duration::ZERO, version, warnings })
+        let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
+        Ok(Probe { quarantine_left, round_trip: Duration::ZERO, facts: NodeFacts { run_id: self.run_id.clone(), ..EmbeddedNode::facts() } })
     }
 
     /// After a failure memory knows more than the disk, so it goes back to what is there.

@@ -4,6 +4,7 @@ mod address;
 mod batch;
 mod connection;
 mod handshake;
+mod info;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -98,19 +99,19 @@ impl RedisNode {
         }?;
         let certified = connection.certified.clone();
         *kept = Some(connection);
-        Ok(Probe {
-            quarantine_left: certified.quarantine_left,
-            round_trip: certified.round_trip,
-            version: certified.version,
-            warnings: certified.warnings,
-        })
+        Ok(Probe { quarantine_left: certified.quarantine_left, round_trip: certified.round_trip, facts: certified.facts })
     }
 
     async fn survey_once(&self) -> Result<Survey, Fault> {
         let mut redis: MultiplexedConnection = self.prober.dial().await?;
-        let marker: Option<String> =
-            redis::cmd("GET").arg(batch::MARKER).query_async(&mut redis).await.map_err(|error| connection::connect_fault(&error))?;
-        Ok(Survey { has_marker: marker.is_some() })
+        let facts = info::facts(&mut redis).await?;
+        let mut read = redis::cmd("MGET");
+        read.arg(batch::MARKER).arg(batch::HIGH_WATER);
+        let sent = Instant::now();
+        let (marker, high_water): (Option<String>, Option<String>) =
+            read.query_async(&mut redis).await.map_err(|error| connection::connect_fault(&error))?;
+        let high_water_us = high_water.and_then(|text| text.parse().ok()).unwrap_or_default();
+        Ok(Survey { facts, marker, high_water_us, round_trip: sent.elapsed() })
     }
 }
 

@@ -28,6 +28,39 @@ pub enum HandshakeRefusal {
     Corrupt,
 }
 
+impl HandshakeRefusal {
+    /// What is wrong, and what the operator has to do about it, where `ours` are this gateway's settings.
+    pub fn advice(&self, ours: &Agreement) -> String {
+        match self {
+            Self::ClockOff { ahead_us } => {
+                let (ms, way) = (ahead_us.abs() / 1000, if 0 < *ahead_us { "ahead of" } else { "behind" });
+                format!(
+                    "its clock is {ms} ms {way} the median of the nodes, {} ms are allowed; fix its time synchronisation",
+                    ours.window.as_millis()
+                )
+            }
+            Self::NewerGeneration(marker) => format!(
+                "it belongs to generation {} and this gateway is configured for {}; give this gateway the newer list of nodes and its generation",
+                marker.agreement.generation, ours.generation
+            ),
+            Self::OtherNode(marker) => format!(
+                "it already votes as {:?}: two entries reach one server, or the node was renamed; give every node one entry, or raise generation for a new list",
+                marker.node
+            ),
+            Self::OtherSettings(marker) => format!(
+                "other gateways use other settings: max_ttl {} and clock_window {} there, {} and {} here; use the same everywhere, or raise generation",
+                humantime::format_duration(marker.agreement.max_ttl),
+                humantime::format_duration(marker.agreement.window),
+                humantime::format_duration(ours.max_ttl),
+                humantime::format_duration(ours.window)
+            ),
+            Self::Corrupt => {
+                "its key \"redlockd:node\" was not written by this version of redlockd; delete it only if no gateway uses the node".to_owned()
+            }
+        }
+    }
+}
+
 /// The node rounds its clock to milliseconds when it compares expiries; this covers the rounding.
 const QUARANTINE_SLACK_MS: u64 = 10;
 

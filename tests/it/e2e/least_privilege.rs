@@ -41,8 +41,7 @@ fn does_everything(gateway: &Gateway) -> bool {
         gateway.delete("/locks/least", "chosen-by-the-client"),
     ];
     // Only a node whose persistence can be read may skip the quarantine.
-    let is_durable = !node["warnings"].to_string().contains("on disk");
-    grant.status == 200 && steps.iter().all(|answer| answer.status == 200) && is_durable
+    grant.status == 200 && steps.iter().all(|answer| answer.status == 200) && node["persistence"] == "every_change"
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod addresses;
 mod clients_that_leave;
 mod command_line;
+mod doctor;
 mod embedded_restart;
 mod fenced_write;
 mod least_privilege;

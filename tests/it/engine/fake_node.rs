@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redlockd::lease::{Answer, Ballot};
-use redlockd::node::{Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Hello, Node, NodeName, Probe, Reply, State, Survey};
+use redlockd::node::{
+    Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Hello, Node, NodeFacts, NodeName, Probe, Reply, State, Survey,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::name_of;
@@ -163,7 +165,8 @@ impl Node for FakeNode {
         Box::pin(async {
             self.is_reachable()?;
             self.clock.sample(self.index, self.now_us(), Instant::now());
-            Ok(Survey { has_marker: self.inner().state.marker().is_some() })
+            let marker = self.inner().state.marker().map(ToString::to_string);
+            Ok(Survey { facts: NodeFacts::default(), marker, high_water_us: 0, round_trip: Duration::ZERO })
         })
     }
 
@@ -176,7 +179,7 @@ impl Node for FakeNode {
             let marker = self.inner().state.handshake(now_us, &hello).map_err(|refusal| Fault::Refused(format!("{refusal:?}")))?;
             self.inner().epoch = Some(Epoch::from(&marker));
             let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
-            Ok(Probe { quarantine_left, round_trip: Duration::ZERO, version: "fake".into(), warnings: Vec::new() })
+            Ok(Probe { quarantine_left, round_trip: Duration::ZERO, facts: NodeFacts::default() })
         })
     }
 

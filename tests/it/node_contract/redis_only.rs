@@ -50,11 +50,11 @@ async fn the_first_contact_is_quarantined_and_releases_go_on() {
 #[tokio::test]
 async fn a_fresh_cluster_votes_at_once_and_stays_certified() {
     let server = RedisServer::start();
-    assert!(!redis_node(&server, "n1", agreement(), &lone_clock()).survey().await.unwrap().has_marker);
+    assert_eq!(redis_node(&server, "n1", agreement(), &lone_clock()).survey().await.unwrap().marker, None);
     assert_eq!(greeted(&server, "n1", agreement(), true).await.1.unwrap().quarantine_left, Duration::ZERO);
     let (subject, probe) = greeted(&server, "n1", agreement(), false).await;
     assert_eq!(probe.unwrap().quarantine_left, Duration::ZERO);
-    assert!(subject.node.survey().await.unwrap().has_marker);
+    assert!(subject.node.survey().await.unwrap().marker.is_some());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use redlockd::node::{BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Hello, Node, NodeName, Probe, Survey};
+use redlockd::node::{BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Hello, Node, NodeFacts, NodeName, Probe, Survey};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -140,7 +140,7 @@ impl Link {
         self.clock.sample(self.index, now_us, sent);
         let marker = outcome.map_err(|refusal| Fault::Refused(format!("{refusal:?}")))?;
         let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
-        let probe = Probe { quarantine_left, round_trip: sent.elapsed(), version: "simulated".into(), warnings: Vec::new() };
+        let probe = Probe { quarantine_left, round_trip: sent.elapsed(), facts: NodeFacts::default() };
         Ok((Connection { start, epoch: Epoch::from(&marker) }, probe))
     }
 
@@ -190,10 +190,10 @@ impl Node for LinkNode {
         Box::pin(async move {
             let link = &self.0;
             let sent = Instant::now();
-            let seen = link.exchange(sent + CONNECT_TIMEOUT, |server| server.start().map(|_| (server.now_us(), server.has_marker()))).await;
-            let (now_us, has_marker) = seen.map_err(|Gone| Fault::NotSent("no answer in time".into()))?;
+            let seen = link.exchange(sent + CONNECT_TIMEOUT, |server| server.start().map(|_| (server.now_us(), server.marker()))).await;
+            let (now_us, marker) = seen.map_err(|Gone| Fault::NotSent("no answer in time".into()))?;
             link.clock.sample(link.index, now_us, sent);
-            Ok(Survey { has_marker })
+            Ok(Survey { facts: NodeFacts::default(), marker, high_water_us: 0, round_trip: sent.elapsed() })
         })
     }
 

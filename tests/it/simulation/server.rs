@@ -67,8 +67,8 @@ impl Server {
         self.inner().paused_until.filter(|until| Instant::now() < *until)
     }
 
-    pub fn has_marker(&self) -> bool {
-        self.inner().state.marker().is_some()
+    pub fn marker(&self) -> Option<String> {
+        self.inner().state.marker().map(Marker::to_string)
     }
 
     /// Works on a batch that came over a connection to the `start`th start of it. None if that connection is gone.

@@ -1,0 +1,90 @@
+//! `redlockd doctor`: what a gateway would make of the nodes, found without touching them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{machine_to_itself, redis_servers};
+use crate::support::{Gateway, RedisServer, redlockd};
+
+/// Exit code and JSON.
+fn doctor(nodes: &[String], arguments: &[&str]) -> (i32, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = nodes.iter().enumerate().map(|(index, url)| format!("--node=n{}={url}", index + 1));
+    let output = redlockd(directory.path()).args(["doctor", "--json"]).args(nodes).args(arguments).output().unwrap();
+    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), document)
+}
+
+fn urls(servers: &[RedisServer]) -> Vec<String> {
+    servers.iter().map(RedisServer::url).collect()
+}
+
+/// The codes of the findings, with the nodes that they are about.
+fn codes(document: &Value) -> BTreeSet<String> {
+    let findings = document["findings"].as_array().unwrap().iter();
+    findings.map(|found| format!("{} {}", found["code"].as_str().unwrap(), found["node"].as_str().unwrap_or("all"))).collect()
+}
+
+fn set<const N: usize>(codes: [&str; N]) -> BTreeSet<String> {
+    codes.map(str::to_owned).into()
+}
+
+#[test]
+fn servers_that_nobody_used_are_looked_at_and_left_as_they_are() {
+    let servers = redis_servers::<3>();
+    let (code, document) = doctor(&urls(&servers), &[]);
+    assert_eq!(code, 1, "{document}");
+    let of_each = |code: &str| (1..=3).map(|node| format!("{code} n{node}")).collect::<BTreeSet<_>>();
+    assert_eq!(codes(&document), &(&of_each("quarantined") | &of_each("not_durable")) | &set(["one_host all"]));
+    assert!(document["nodes"][0]["version"].is_string() && document["nodes"][0]["run_id"].is_string(), "{document}");
+    servers.iter().for_each(|server| assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), [""; 0]));
+
+    let (_, bootstrapped) = doctor(&urls(&servers), &["--bootstrap"]);
+    assert_eq!(codes(&bootstrapped), &of_each("not_durable") | &set(["one_host all"]));
+}
+
+#[test]
+fn what_is_unsafe_has_an_exit_code_of_its_own() {
+    let evicting = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]);
+    let twice = RedisServer::start();
+    let nodes = [evicting.url(), twice.url(), format!("redis://localhost:{}", twice.port())];
+    let (code, document) = doctor(&nodes, &["--bootstrap"]);
+    assert_eq!(code, 2, "{document}");
+    let found = codes(&document);
+    assert!(found.is_superset(&set(["refused n1", "same_server all"])), "{found:?}");
+}
+
+#[test]
+fn settings_that_differ_between_gateways_are_found_and_so_is_a_node_that_is_away() {
+    let _machine = machine_to_itself();
+    let mut servers = redis_servers::<3>();
+    let _gateway = Gateway::on(&servers, &["--max-ttl=1m"]);
+    servers[2].kill();
+    let (code, document) = doctor(&urls(&servers), &["--max-ttl=2m"]);
+    assert_eq!(code, 2);
+    assert!(codes(&document).is_superset(&set(["refused n1", "refused n2", "down n3", "no_quorum all"])), "{document}");
+    let reason = document["nodes"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("max_ttl 1m") && reason.contains("2m"), "{reason}");
+}
+
+#[test]
+fn a_gateway_finds_the_same_and_counts_it() {
+    let _machine = machine_to_itself();
+    let servers = redis_servers::<2>();
+    let gateway = Gateway::on(&servers, &[]);
+    let (_, document) = doctor(&urls(&servers), &[]);
+    assert_eq!(codes(&gateway.get("/nodes").ok().json()), codes(&document));
+    assert!(codes(&document).contains("even_nodes all"));
+    let count = format!("redlockd_findings{{severity=\"warning\"}} {}", codes(&document).len());
+    assert!(gateway.get("/metrics").ok().body.contains(&count), "{count}");
+}
+
+#[test]
+fn without_nodes_it_speaks_of_the_embedded_one_and_disturbs_nobody() {
+    let gateway = Gateway::start(&["--node-timeout=5s"]);
+    let data = format!("--data-dir={}/redlockd-data", gateway.directory().display());
+    let (code, document) = doctor(&[], &[&data]);
+    assert_eq!((code, codes(&document)), (1, set(["one_node all"])));
+    assert_eq!(codes(&gateway.get("/nodes").ok().json()), set(["one_node all"]));
+}
