@@ -129,10 +129,11 @@ pub async fn cluster(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Clust
 /// What a disk is given to write down a batch. A busy one needs more than a server in memory does, and there is no other to ask.
 const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the rules of a diagnosis need of a configuration.
+/// What the rules of a diagnosis need of the configuration of a gateway that runs.
 pub fn diagnosis(config: &Config) -> Diagnosis {
     let hosts = config.nodes.iter().map(NodeAddress::host).collect();
-    Diagnosis { window: config.agreement.window, node_timeout: config.node_timeout, hosts }
+    let bootstrap_left_on = config.bootstrap && !config.nodes.is_empty();
+    Diagnosis { window: config.agreement.window, node_timeout: config.node_timeout, bootstrap_left_on, hosts }
 }
 
 pub type NamedNodes = Vec<(NodeName, Arc<dyn Node>)>;

@@ -9,11 +9,14 @@ use serde::Serialize;
 
 use crate::app::{self, AppError};
 use crate::config::Config;
-use crate::diagnosis::{Finding, Severity};
+use crate::diagnosis::{Diagnosis, Finding, Severity};
 use crate::http::{FindingBody, NodeBody};
 use crate::lease::Quorum;
 use crate::node::{ClusterClock, EmbeddedNode, Fault, HandshakeRefusal, Hello, Marker, NodeState, NodeStatus, State, Survey};
 use crate::redlock::NodeView;
+
+/// Why a node is quarantined, or not yet known to be anything else, that no gateway ever used.
+const UNUSED: &str = "no gateway has used it yet";
 
 /// What was found.
 pub struct Report {
@@ -24,7 +27,10 @@ pub struct Report {
 /// Looks at every node once.
 pub async fn examine(config: &Config) -> Result<Report, AppError> {
     let nodes = if config.nodes.is_empty() { vec![embedded()] } else { look_at_all(config).await? };
-    let findings = app::diagnosis(config).of(&nodes);
+    let is_used = |node: &NodeView| node.status.reason.as_deref() != Some(UNUSED) && node.status.facts.is_some();
+    let diagnosis = app::diagnosis(config);
+    let bootstrap_left_on = diagnosis.bootstrap_left_on && nodes.iter().any(is_used);
+    let findings = Diagnosis { bootstrap_left_on, ..diagnosis }.of(&nodes);
     Ok(Report { nodes, findings })
 }
 
@@ -69,8 +75,8 @@ fn foresee(survey: Survey, now_us: u64, hello: &Hello) -> NodeStatus {
         node.restore(marker, high_water_us);
         match node.handshake(now_us, hello) {
             Ok(marker) => match Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000)) {
-                Duration::ZERO => (NodeState::Up, None),
-                left => (NodeState::Quarantined { left }, is_new.then(|| "no gateway has used it yet".to_owned())),
+                Duration::ZERO => (NodeState::Up, is_new.then(|| UNUSED.to_owned())),
+                left => (NodeState::Quarantined { left }, is_new.then(|| UNUSED.to_owned())),
             },
             Err(refusal) => refused(refusal.advice(&hello.agreement)),
         }

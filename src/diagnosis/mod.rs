@@ -58,6 +58,8 @@ pub struct Diagnosis {
     /// W: how far the nodes' clocks may be apart.
     pub window: Duration,
     pub node_timeout: Duration,
+    /// `bootstrap` is set although a gateway has used the nodes.
+    pub bootstrap_left_on: bool,
     /// The host of every node in its order; none for the embedded node.
     pub hosts: Vec<String>,
 }

@@ -15,7 +15,10 @@ const NEARLY_FULL_PERCENT: u64 = 80;
 
 /// What is to be said about the nodes together.
 pub fn of_all(diagnosis: &Diagnosis, nodes: &[NodeView]) -> Vec<Finding> {
-    [no_majority(nodes), one_node(diagnosis, nodes), even(nodes), one_host(diagnosis), twins(nodes)].into_iter().flatten().collect()
+    [no_majority(nodes), one_node(diagnosis, nodes), even(nodes), one_host(diagnosis), twins(nodes), bootstrap_left_on(diagnosis)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// What is to be said about one of them.
@@ -86,6 +89,13 @@ fn twins(nodes: &[NodeView]) -> Option<Finding> {
         "One server would vote twice, and a majority would not be one.",
         "Give every server one entry.",
     ))
+}
+
+fn bootstrap_left_on(diagnosis: &Diagnosis) -> Option<Finding> {
+    diagnosis.bootstrap_left_on.then(|| {
+        let why = "A gateway that starts just after all of them have forgotten would not quarantine them, and locks could be granted twice.";
+        finding(Severity::Warning, "bootstrap_left_on", "bootstrap is set although the nodes are in use", why, "Leave it out from the next start on.")
+    })
 }
 
 fn state(node: &NodeView) -> Option<Finding> {
@@ -235,7 +245,7 @@ mod tests {
 
     fn diagnosis(hosts: &[&str]) -> Diagnosis {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Diagnosis { window: Duration::from_millis(500), node_timeout: Duration::from_millis(100), hosts }
+        Diagnosis { window: Duration::from_millis(500), node_timeout: Duration::from_millis(100), bootstrap_left_on: false, hosts }
     }
 
     const HOSTS: &[&str] = &["a", "b", "c"];
@@ -285,6 +295,7 @@ mod tests {
         assert_eq!(codes(&diagnosis(&["a"]), &three()[..1]), ["one_node"]);
         assert_eq!(codes(&diagnosis(&[]), &three()[..1]), ["one_node"]);
         assert_eq!(codes(&diagnosis(&["a", "b"]), &three()[..2]), ["even_nodes"]);
+        assert_eq!(codes(&Diagnosis { bootstrap_left_on: true, ..diagnosis(HOSTS) }, &three()), ["bootstrap_left_on"]);
         let mut nodes = three();
         facts(&mut nodes[1]).run_id = "a".into();
         assert_eq!(codes(&diagnosis(HOSTS), &nodes), ["same_server"]);

@@ -34,6 +34,13 @@ impl Agreement {
         2 * self.window + Self::STEP_BACK + Self::HIGH_WATER_LAG
     }
 
+    /// `4W + B + g`: the `clock_jump_margin` under which leases exclude each other while the clocks of a minority of
+    /// nodes jump. A clock may have stepped back by B + g unnoticed before it jumps, and 4W lie between two clocks that
+    /// accept one ballot. The model holds with it and fails with less.
+    pub fn jump_margin(&self) -> Duration {
+        4 * self.window + Self::STEP_BACK + Self::HIGH_WATER_LAG
+    }
+
     /// The stricter of two agreements, for the quarantine between them.
     pub fn stricter(&self, other: &Self) -> Self {
         Self { generation: self.generation.max(other.generation), max_ttl: self.max_ttl.max(other.max_ttl), window: self.window.max(other.window) }

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::cluster::Cluster;
 use super::poll::{Step, Tally, poll};
 use super::{Shortfall, call_timeout, short};
-use crate::lease::{Abstention, Answer, Ballot, ExtendVote, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
+use crate::lease::{Abstention, Answer, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
 use crate::node::{Command, Reply};
 
 /// A lease that lasts longer than before, or at least as long.
@@ -39,14 +37,7 @@ pub enum ExtendError {
 
 pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
     let started_us = cluster.clock().estimate_us();
-    let extending = Extending {
-        cluster: Arc::clone(cluster),
-        tally: Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin),
-        key: key.clone(),
-        lease: lease.clone(),
-        prolonged: Vec::new(),
-        is_lost: false,
-    };
+    let extending = Extending(Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin));
     let timeout = call_timeout(cluster, ttl.get());
     let command = Command::Extend { key, lease, ttl: ttl.get() };
     match poll(cluster, command, extending, timeout).await {
@@ -60,27 +51,9 @@ pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: T
     }
 }
 
-struct Extending {
-    cluster: Arc<Cluster>,
-    tally: Extension,
-    key: LockKey,
-    lease: LeaseId,
-    /// The nodes that prolonged the lease, before or after the verdict.
-    prolonged: Vec<(usize, Ballot)>,
-    /// The verdict was that the lease is gone.
-    is_lost: bool,
-}
-
-impl Extending {
-    /// What a minority prolonged of a lost lease would stand in the way of the next one, whoever still waits for the answer.
-    fn free_what_was_prolonged(&mut self) {
-        let give_up = Instant::now() + self.cluster.settings().max_ttl;
-        for (node, up_to) in self.prolonged.drain(..) {
-            let command = Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to };
-            self.cluster.undo().push(node, Arc::new(command), give_up);
-        }
-    }
-}
+/// What a minority prolonged of a lease that turned out lost is left to its ttl. To free it would be wrong: the answer
+/// may be late and of a newer grant, which the holder of the same lease id has been given meanwhile.
+struct Extending(Extension);
 
 impl Tally for Extending {
     type Outcome = ExtensionVerdict;
@@ -91,15 +64,7 @@ impl Tally for Extending {
             Ok(_) => Err(Abstention::Silent),
             Err(abstention) => Err(abstention),
         };
-        if let Ok(ExtendVote::Extended { ballot, .. }) = &vote {
-            self.prolonged.push((node, *ballot));
-        }
-        let verdict = self.tally.vote(node, vote, elapsed);
-        self.is_lost |= matches!(verdict, ExtensionVerdict::Expired | ExtensionVerdict::HeldByOther);
-        if self.is_lost {
-            self.free_what_was_prolonged();
-        }
-        match verdict {
+        match self.0.vote(node, vote, elapsed) {
             ExtensionVerdict::Pending => Step::Wait,
             verdict => Step::Decided(verdict),
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::poll::{Step, Tally, poll};
-use super::{Shortfall, short};
+use super::{Shortfall, short, shortfall};
 use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
 
@@ -37,8 +37,13 @@ pub enum ReleaseError {
 
 /// Without a token the release reaches up to now, and further if a node holds a newer ballot of this lease.
 pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
+    if !cluster.clock().is_settled() {
+        // By a clock that may be wrong it could reach beyond what fences can be raised to, and free a later grant.
+        let states: Vec<_> = cluster.nodes().iter().map(|node| node.status.state.as_str()).collect();
+        return Err(ReleaseError::NoQuorum(shortfall(cluster, &states)));
+    }
     // Drawn rather than read, so that this gateway's next ballot is above the fence that it raises.
-    let up_to = token.map_or_else(|| cluster.ballots().draw(), FencingToken::ballot);
+    let up_to = token.map_or_else(|| cluster.ballots().draw(), |token| token.ballot().min(cluster.ballots().highest()));
     let releasing = Releasing {
         cluster: Arc::clone(cluster),
         tally: Release::new(cluster.quorum(), token.is_some()),

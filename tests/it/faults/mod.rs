@@ -40,13 +40,13 @@ const SHORT_LEASES: Settings = Settings {
     clock_jump_margin: Duration::ZERO,
 };
 
-/// A minority of clocks jumps, which the margin (4W + B) covers, and which makes short leases impossible.
+/// A minority of clocks jumps, which the margin (4W + B + g) covers, and which makes short leases impossible.
 const JUMPING_CLOCKS: Settings = Settings {
     nodes: 5,
     max_ttl: Duration::from_millis(4000),
-    shortest_ttl: Duration::from_millis(2800),
+    shortest_ttl: Duration::from_millis(3200),
     window: WINDOW,
-    clock_jump_margin: Duration::from_millis(650),
+    clock_jump_margin: Duration::from_millis(750),
 };
 
 /// What became of a run.

@@ -51,7 +51,7 @@ impl Site {
         let gateways = (0..gateways)
             .map(|gateway| {
                 let urls: Vec<String> = servers.iter().map(|server| server.proxies[gateway].url()).collect();
-                Gateway::on_urls(urls.iter().map(String::as_str), &arguments)
+                Gateway::on_urls(urls.iter().map(String::as_str), &arguments).without_bootstrap()
             })
             .collect();
         let is_closed = Arc::new(AtomicBool::new(false));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redlockd::lease::{FencingToken, LeaseId, LockKey, Ttl, TtlBounds};
-use redlockd::redlock::AcquireRequest;
+use redlockd::redlock::{AcquireRequest, ExtendError};
 use tokio::time::{sleep, timeout};
 
 use super::world::{Gateway, World};
@@ -113,9 +113,19 @@ impl Client {
                 let _ = self.world.some_gateway().redlock.release(key_of(held.lock), id_of(guess), None).await;
                 self.let_go(held, works_until, true).await;
             }
-            2..=4 => {
+            2..=3 => {
                 self.extend(&mut held).await;
                 self.let_go(held, works_until, true).await;
+            }
+            // It extends too late, hears that the lease is gone, and asks for it again.
+            4 => {
+                let (lease, lock, ended) = (held.lease, held.lock, held.grant.ended);
+                self.record(&held, ended);
+                let late = Duration::from_millis(self.below(30));
+                sleep((ended + late).saturating_sub(self.world.now())).await;
+                if self.extend(&mut held).await == Some(Gone) {
+                    self.use_again(lock, lease).await;
+                }
             }
             // It oversleeps; it does not act after its deadline, but releases all the same.
             5 => {
@@ -136,24 +146,29 @@ impl Client {
     async fn use_again(&self, lock: u64, lease: u64) {
         let gateway = self.world.some_gateway();
         if let Ok(Some(held)) = self.ask(&gateway, lock, lease).await {
-            let until = self.world.now();
+            let until = self.world.now() + Duration::from_millis(self.below(300));
             self.let_go(held, until, false).await;
         }
     }
 
-    async fn extend(&self, held: &mut Held) {
+    /// Whether it was told that the lease is gone.
+    async fn extend(&self, held: &mut Held) -> Option<Gone> {
         let gateway = self.world.some_gateway();
         let scenario = &self.world.scenario;
         let ttl = Ttl::new(scenario.agreement.max_ttl, TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin)).unwrap();
         let asked = self.world.now();
         let extended = gateway.redlock.extend(key_of(held.lock), id_of(held.lease), ttl).await;
-        if let (Ok(extended), true) = (extended, gateway.is_alive()) {
+        if !gateway.is_alive() {
+            return None;
+        }
+        if let Ok(extended) = &extended {
             assert_eq!(extended.fencing_token.get(), held.grant.fencing_token, "an extend is of the same grant");
             // It counts from before the request, and only if the lease was still held when the answer came.
             if self.world.now() < held.grant.ended {
                 held.grant.ended = held.grant.ended.max(asked + extended.valid_for);
             }
         }
+        matches!(extended, Err(ExtendError::Expired | ExtendError::HeldByOther)).then_some(Gone)
     }
 
     /// Acts until then or until its deadline, then releases. True if the release was answered.
@@ -184,6 +199,10 @@ impl Client {
         self.world.chance().one_in(one_in)
     }
 }
+
+/// The lease is over, says a majority.
+#[derive(PartialEq, Eq)]
+struct Gone;
 
 /// No answer came, or one that leaves it open.
 struct Unknown;

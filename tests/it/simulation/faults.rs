@@ -50,7 +50,7 @@ async fn happen(world: Arc<World>, fault: Fault) {
         Fault::GatewayCrash => {
             let which = world.chance().below(world.scenario.gateways as u64) as usize;
             world.gateways()[which].die();
-            let next = world.start_gateway().await;
+            let next = world.start_gateway(false).await;
             world.gateways()[which] = next;
         }
         Fault::Jump => jump(&world, some_time).await,

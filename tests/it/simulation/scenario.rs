@@ -60,15 +60,15 @@ impl Scenario {
         let jumps = chance.one_in(4);
         let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| chance.one_in(2)).collect();
         let window = Duration::from_millis(chance.pick(&[20, 50, 100]));
-        let max_ttl_ms = if jumps { 3000 } else { chance.pick(&[200, 400, 800]) };
+        let max_ttl_ms = if jumps { 3500 } else { chance.pick(&[200, 400, 800]) };
+        let agreement = Agreement { generation: 1, max_ttl: Duration::from_millis(max_ttl_ms), window };
         let mut clock_jump_margin = Duration::ZERO;
         if jumps {
             faults.push(Fault::Jump);
-            clock_jump_margin = 4 * window + Agreement::STEP_BACK;
+            clock_jump_margin = agreement.jump_margin();
         }
         // The margin makes short leases impossible, so those seeds take longer.
-        let max_ttl = Duration::from_millis(max_ttl_ms);
-        let shortest_ttl_ms = TtlBounds::new(max_ttl, clock_jump_margin).min.as_millis() as u64;
+        let shortest_ttl_ms = TtlBounds::new(agreement.max_ttl, clock_jump_margin).min.as_millis() as u64;
         let many = chance.one_in(8);
         Self {
             nodes: chance.pick(&[3, 3, 5]),
@@ -76,7 +76,7 @@ impl Scenario {
             clients: if many { 20 + chance.below(31) } else { 5 + chance.below(8) } as usize,
             locks: 1 + chance.below(if many { 8 } else { 2 }),
             length: Duration::from_millis(if jumps { 6000 } else { 1000 + 500 * chance.below(4) }),
-            agreement: Agreement { generation: 1, max_ttl, window },
+            agreement,
             clock_jump_margin,
             ttl_ms: shortest_ttl_ms..max_ttl_ms + 1,
             lost_one_in: chance.pick(&[0, 0, 30, 100, 300]),

@@ -74,7 +74,7 @@ impl World {
             metrics,
         });
         for _ in 0..world.scenario.gateways {
-            let gateway = world.start_gateway().await;
+            let gateway = world.start_gateway(true).await;
             world.gateways().push(gateway);
         }
         world.begin();
@@ -95,7 +95,8 @@ impl World {
         self.network.is_calm.store(false, Ordering::Relaxed);
     }
 
-    pub async fn start_gateway(&self) -> Arc<Gateway> {
+    /// `bootstrap` is the word that these servers never granted anything, which is true only at the very beginning.
+    pub async fn start_gateway(&self, bootstrap: bool) -> Arc<Gateway> {
         let clock = Arc::new(ClusterClock::new(Quorum::of(self.servers.len())));
         let is_alive = Arc::new(AtomicBool::new(true));
         let link = |(index, server)| Link::new(index, name_of(index), server, &clock, &self.network, &is_alive);
@@ -107,7 +108,7 @@ impl World {
             node_timeout: NODE_TIMEOUT,
             max_ttl: self.scenario.agreement.max_ttl,
             in_flight: 2,
-            bootstrap: true,
+            bootstrap,
         };
         let cluster = Cluster::start(nodes.collect(), clock, settings, Arc::clone(&self.metrics)).await;
         Arc::new(Gateway { redlock: Redlock::new(cluster), links, is_alive })

@@ -79,6 +79,12 @@ impl Gateway {
         panic!("redlockd does not start; its log is:\n{}", log(directory.path()));
     }
 
+    /// When it is restarted it does not say again that its nodes never granted anything.
+    pub fn without_bootstrap(mut self) -> Self {
+        self.arguments.retain(|argument| argument != "--bootstrap");
+        self
+    }
+
     /// SIGKILL: it ends wherever it is.
     pub fn kill(&self) {
         self.signal("KILL");
