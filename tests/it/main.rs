@@ -6,6 +6,7 @@ mod faults;
 mod history;
 mod http;
 mod load;
+mod model;
 mod lua_conformance;
 mod node_contract;
 mod simulation;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
 
+use super::PATIENT;
 use crate::support::{Gateway, RedisServer};
 
 /// `s3:cr@t`, as it is written in an address.
@@ -47,7 +48,7 @@ fn a_node_behind_tls_and_a_password_keeps_locks_in_its_database() {
     let directory = tempfile::tempdir().unwrap();
     let (authority, server, port) = tls_server(directory.path());
     let node = format!("--node=n1=rediss://worker:{PASSWORD}@localhost:{port}/3");
-    let gateway = Gateway::start_in(&[("SSL_CERT_FILE", authority.to_str().unwrap())], &[&node, "--bootstrap"]);
+    let gateway = Gateway::start_in(&[("SSL_CERT_FILE", authority.to_str().unwrap())], &[&[node.as_str(), "--bootstrap"], PATIENT].concat());
     assert_eq!(gateway.post("/locks/tls").status, 200, "{}", gateway.log());
     let keys: String = server.run(&["INFO", "keyspace"]);
     assert!(keys.contains("db3:keys=") && !keys.contains("db0:"), "{keys}");
