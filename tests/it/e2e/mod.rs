@@ -6,6 +6,7 @@ mod command_line;
 mod doctor;
 mod embedded_restart;
 mod fenced_write;
+mod fuzz;
 mod least_privilege;
 mod node_failures;
 mod readme;
