@@ -163,8 +163,9 @@ fn comes_up(process: &mut Child, port: u16) -> bool {
             return Some(false);
         }
         let client = redis::Client::open(("127.0.0.1", port)).unwrap();
-        let info: String = redis::cmd("INFO").arg("server").query(&mut client.get_connection_with_timeout(COMMAND_TIMEOUT).ok()?).ok()?;
-        info.contains(&own).then_some(true)
+        let info: String = redis::cmd("INFO").query(&mut client.get_connection_with_timeout(COMMAND_TIMEOUT).ok()?).ok()?;
+        // One that still reads its log answers to nothing else.
+        (info.contains(&own) && info.contains("loading:0\r")).then_some(true)
     })
 }
 
