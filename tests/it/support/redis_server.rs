@@ -165,7 +165,7 @@ fn comes_up(process: &mut Child, port: u16) -> bool {
         let client = redis::Client::open(("127.0.0.1", port)).unwrap();
         let info: String = redis::cmd("INFO").query(&mut client.get_connection_with_timeout(COMMAND_TIMEOUT).ok()?).ok()?;
         // One that still reads its log answers to nothing else.
-        (info.contains(&own) && info.contains("loading:0\r")).then_some(true)
+        (info.contains(&own) && info.contains("\nloading:0\r")).then_some(true)
     })
 }
 
