@@ -3,7 +3,7 @@
 
     fenced_write.py http://127.0.0.1:8080
 
-Two workers raise one number in a database, each under the lock `fenced-write`. The first is stopped (SIGSTOP, as a long
+Two workers write to one document in a database, each under the lock `fenced-write`. The first is stopped (SIGSTOP, as a long
 garbage collection or a moved virtual machine would) while it holds the lock, until the second has taken the lock over
 and written. Then it wakes up, believes that it still holds the lock, and writes with its old token. The table refuses
 that, because it remembers the greatest token that it has seen. Nothing but Python's standard library is needed.

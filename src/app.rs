@@ -118,12 +118,17 @@ pub async fn cluster(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Clust
     let settings = ClusterSettings {
         window: config.agreement.window,
         clock_jump_margin: config.clock_jump_margin,
-        node_timeout: if config.nodes.is_empty() { config.node_timeout.max(DISK_TIMEOUT) } else { config.node_timeout },
+        node_timeout: node_timeout(config),
         max_ttl: config.agreement.max_ttl,
         in_flight: config.node_concurrency,
         bootstrap: config.bootstrap,
     };
     Ok(Cluster::start(nodes, clock, settings, metrics).await)
+}
+
+/// The longest that a call to a node may take, and that of the embedded one to its disk.
+fn node_timeout(config: &Config) -> Duration {
+    if config.nodes.is_empty() { config.node_timeout.max(DISK_TIMEOUT) } else { config.node_timeout }
 }
 
 /// What a disk is given to write down a batch. A busy one needs more than a server in memory does, and there is no other to ask.
@@ -133,7 +138,7 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 pub fn diagnosis(config: &Config) -> Diagnosis {
     let hosts = config.nodes.iter().map(NodeAddress::host).collect();
     let bootstrap_left_on = config.bootstrap && !config.nodes.is_empty();
-    Diagnosis { window: config.agreement.window, node_timeout: config.node_timeout, bootstrap_left_on, hosts }
+    Diagnosis { window: config.agreement.window, node_timeout: node_timeout(config), bootstrap_left_on, hosts }
 }
 
 pub type NamedNodes = Vec<(NodeName, Arc<dyn Node>)>;

@@ -36,7 +36,7 @@ enum CliCommand {
     Openapi,
     /// Ask a running gateway whether it is ready; exit code 0 if it is
     Healthcheck(HealthcheckArgs),
-    /// Examine the nodes without changing anything; exit code 0 clean, 1 warnings, 2 unsafe
+    /// Examine the nodes without changing anything; exit code 0 clean, 1 warnings, 2 unsafe, 3 not examined
     Doctor(DoctorArgs),
     /// Measure a gateway, or the nodes themselves
     Bench(BenchArgs),

@@ -15,9 +15,6 @@ use crate::lease::Quorum;
 use crate::node::{ClusterClock, EmbeddedNode, Fault, HandshakeRefusal, Hello, Marker, NodeState, NodeStatus, State, Survey};
 use crate::redlock::NodeView;
 
-/// Why a node is quarantined, or not yet known to be anything else, that no gateway ever used.
-const UNUSED: &str = "no gateway has used it yet";
-
 /// What was found.
 pub struct Report {
     nodes: Vec<NodeView>,
@@ -26,10 +23,9 @@ pub struct Report {
 
 /// Looks at every node once.
 pub async fn examine(config: &Config) -> Result<Report, AppError> {
-    let nodes = if config.nodes.is_empty() { vec![embedded()] } else { look_at_all(config).await? };
-    let is_used = |node: &NodeView| node.status.reason.as_deref() != Some(UNUSED) && node.status.facts.is_some();
+    let (nodes, are_used) = if config.nodes.is_empty() { (vec![embedded()], false) } else { look_at_all(config).await? };
     let diagnosis = app::diagnosis(config);
-    let bootstrap_left_on = diagnosis.bootstrap_left_on && nodes.iter().any(is_used);
+    let bootstrap_left_on = diagnosis.bootstrap_left_on && are_used;
     let findings = Diagnosis { bootstrap_left_on, ..diagnosis }.of(&nodes);
     Ok(Report { nodes, findings })
 }
@@ -40,10 +36,12 @@ fn embedded() -> NodeView {
     NodeView { name: EmbeddedNode::name(), status, clock_offset_us: None }
 }
 
-async fn look_at_all(config: &Config) -> Result<Vec<NodeView>, AppError> {
+/// The nodes, and whether a gateway has ever used one of them.
+async fn look_at_all(config: &Config) -> Result<(Vec<NodeView>, bool), AppError> {
     let clock = Arc::new(ClusterClock::new(Quorum::of(config.nodes.len())));
     let nodes = app::redis_nodes(config, &clock)?;
     let surveys = join_all(nodes.iter().map(|(_, node)| node.survey())).await;
+    let are_used = surveys.iter().any(|survey| matches!(survey, Ok(survey) if survey.marker.is_some()));
     let fresh = config.bootstrap && surveys.iter().all(|survey| matches!(survey, Ok(survey) if survey.marker.is_none()));
     let named = nodes.iter().map(|(name, _)| name.clone());
     let views = named.zip(surveys).enumerate().map(|(index, (name, survey))| {
@@ -62,7 +60,7 @@ async fn look_at_all(config: &Config) -> Result<Vec<NodeView>, AppError> {
         };
         NodeView { name, status, clock_offset_us }
     });
-    Ok(views.collect())
+    Ok((views.collect(), are_used))
 }
 
 /// What the handshake of a gateway would say: the same rules, on a copy of what the node remembers.
@@ -75,8 +73,8 @@ fn foresee(survey: Survey, now_us: u64, hello: &Hello) -> NodeStatus {
         node.restore(marker, high_water_us);
         match node.handshake(now_us, hello) {
             Ok(marker) => match Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000)) {
-                Duration::ZERO => (NodeState::Up, is_new.then(|| UNUSED.to_owned())),
-                left => (NodeState::Quarantined { left }, is_new.then(|| UNUSED.to_owned())),
+                Duration::ZERO => (NodeState::Up, None),
+                left => (NodeState::Quarantined { left }, is_new.then(|| "no gateway has used it yet".to_owned())),
             },
             Err(refusal) => refused(refusal.advice(&hello.agreement)),
         }

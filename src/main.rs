@@ -20,12 +20,16 @@ use tracing::info;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Of a doctor that could examine nothing: 1 and 2 are what it found.
+const NOT_EXAMINED: u8 = 3;
+
 fn main() -> ExitCode {
+    let is_doctor = std::env::args().nth(1).is_some_and(|command| command == "doctor");
     match cli::parse().map_err(|error| error.to_string()).and_then(run) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("redlockd: {error}");
-            ExitCode::FAILURE
+            if is_doctor { ExitCode::from(NOT_EXAMINED) } else { ExitCode::FAILURE }
         }
     }
 }

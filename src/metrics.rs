@@ -3,7 +3,6 @@
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use crate::diagnosis::{Finding, Severity};
 use crate::node::{NodeState, NodeStatus};
 
 /// Seconds, from a call on loopback to a request that met every timeout there is.
@@ -187,12 +186,9 @@ impl Metrics {
         }
     }
 
-    /// Publishes how much was found.
-    pub fn show_findings(&self, findings: &[Finding]) {
-        for severity in Severity::ALL {
-            let count = findings.iter().filter(|finding| finding.severity == severity).count();
-            self.findings.with_label_values(&[severity.as_str()]).set(count as i64);
-        }
+    /// Publishes how much was found of a severity.
+    pub fn show_findings(&self, severity: &str, count: usize) {
+        self.findings.with_label_values(&[severity]).set(count as i64);
     }
 
     /// All series in Prometheus' text format.

@@ -42,7 +42,7 @@ impl Target for RawTarget {
         match self.redlock.release(lock_key(key)?, lease.lease.clone(), Some(lease.fencing_token)).await {
             Ok(Released { .. }) => Ok(()),
             Err(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_)) => Err(Failure::new("not_holder")),
-            Err(ReleaseError::NoQuorum(_)) => Err(Failure::new("no_quorum")),
+            Err(ReleaseError::NoQuorum(_) | ReleaseError::NotBegun(_)) => Err(Failure::new("no_quorum")),
             Err(ReleaseError::Indeterminate(_)) => Err(Failure::new("indeterminate")),
         }
     }

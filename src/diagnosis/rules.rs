@@ -38,10 +38,11 @@ fn about(node: &NodeView, finding: Finding) -> Option<Finding> {
 
 fn no_majority(nodes: &[NodeView]) -> Option<Finding> {
     let quorum = Quorum::of(nodes.len());
-    let reachable = nodes.iter().filter(|node| matches!(node.status.state, NodeState::Up | NodeState::Quarantined { .. })).count();
-    (reachable < quorum.required()).then(|| {
-        let problem = format!("{reachable} of {} nodes can be used and {} are required", nodes.len(), quorum.required());
-        finding(Severity::Unsafe, "no_quorum", problem, "Nobody can get a lock.", "Bring nodes back; see what is said about each.")
+    let voting = nodes.iter().filter(|node| node.status.state == NodeState::Up).count();
+    (voting < quorum.required()).then(|| {
+        let problem = format!("{voting} of {} nodes vote and {} are required", nodes.len(), quorum.required());
+        let advice = "See what is said about each; nodes that never granted a lock need no quarantine if the gateway is started with bootstrap.";
+        finding(Severity::Unsafe, "no_quorum", problem, "Nobody can get a lock.", advice)
     })
 }
 
@@ -148,7 +149,7 @@ fn has_evicted(node: &NodeView) -> Option<Finding> {
         "has_evicted",
         format!("it has evicted {evicted} keys since it was started"),
         "Locks and fences may have been among them, and nothing else tells.",
-        "Set maxmemory-policy noeviction and restart it, so that it is quarantined.",
+        "Set maxmemory-policy noeviction, then delete its key redlockd:node, so that it is quarantined.",
     );
     (0 < evicted).then_some(found).and_then(|found| about(node, found))
 }

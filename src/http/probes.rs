@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::problem::{Problem, ProblemBody};
 use super::state::AppState;
+use crate::diagnosis::Severity;
 
 #[derive(Serialize, ToSchema)]
 pub struct AliveBody {
@@ -64,7 +65,10 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 /// In its text format. No lock, owner or lease is ever a label.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain")))]
 pub async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
-    state.metrics.show_findings(&state.diagnosis.of(&state.redlock.cluster().nodes()));
+    let findings = state.diagnosis.of(&state.redlock.cluster().nodes());
+    for severity in Severity::ALL {
+        state.metrics.show_findings(severity.as_str(), findings.iter().filter(|finding| finding.severity == severity).count());
+    }
     let text = state.metrics.render().map_err(|_| Problem::internal("The metrics could not be written."))?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

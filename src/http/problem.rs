@@ -172,6 +172,10 @@ impl From<ReleaseError> for Problem {
                 "The lease holds the lock under the newer fencing token {}, and keeps it. To release it, name that token or none.",
                 token.get()
             )),
+            ReleaseError::NotBegun(shortfall) => Self::no_quorum(
+                shortfall,
+                "This gateway has heard too few nodes to know the time by, so nothing was begun. Repeat it, or ask another gateway.",
+            ),
             ReleaseError::NoQuorum(shortfall) => Self::no_quorum(shortfall, detail),
             ReleaseError::Indeterminate(shortfall) => Self::indeterminate(shortfall, detail),
         }

@@ -32,9 +32,10 @@ impl Vote for ReleaseVote {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReleaseVerdict {
     Pending,
-    /// Ask every node again, up to this ballot.
+    /// Ask every node again, up to this ballot; `freed` if some node has freed a record already.
     NextRound {
         up_to: Ballot,
+        freed: bool,
     },
     /// A majority does not hold it for the caller; `released` if any of them did until now.
     Done {
@@ -52,54 +53,52 @@ pub enum ReleaseVerdict {
     },
 }
 
-/// The state of one release.
+/// The state of one round of a release.
 #[derive(Debug)]
 pub struct Release {
     votes: Votes<ReleaseVote>,
-    /// The caller named its token, so records above it are none of this release's business.
-    token_named: bool,
-    rounds: u8,
+    /// Records above it are none of this release's business.
+    reach: Ballot,
+    may_go_on: bool,
     /// An earlier round freed a record.
     freed: bool,
 }
 
 impl Release {
     /// A lease that is acquired again and again while it is released is the client's to sort out.
-    const MAX_ROUNDS: u8 = 3;
+    pub const MAX_ROUNDS: u8 = 3;
 
-    pub fn new(quorum: Quorum, token_named: bool) -> Self {
-        Self { votes: Votes::new(quorum), token_named, rounds: 1, freed: false }
+    /// `reach` is the token that the caller named, or [`Ballot::MAX`].
+    pub fn new(quorum: Quorum, reach: Ballot) -> Self {
+        Self { votes: Votes::new(quorum), reach, may_go_on: true, freed: false }
     }
 
-    /// Starts the round that [`ReleaseVerdict::NextRound`] asked for.
-    pub fn begin_round(&mut self) {
-        self.freed |= self.freed();
-        self.rounds += 1;
-        self.votes.clear();
+    /// The round after one that answered [`ReleaseVerdict::NextRound`].
+    pub fn again(quorum: Quorum, reach: Ballot, round: u8, freed: bool) -> Self {
+        Self { may_go_on: round < Self::MAX_ROUNDS, freed, ..Self::new(quorum, reach) }
     }
 
-    pub fn vote(&mut self, node: usize, round: u8, answer: Answer<ReleaseVote>) -> ReleaseVerdict {
-        if round != self.rounds {
-            return ReleaseVerdict::Pending;
-        }
+    pub fn vote(&mut self, node: usize, answer: Answer<ReleaseVote>) -> ReleaseVerdict {
         self.votes.record(node, answer);
         let required = self.votes.quorum().required();
         let pending = self.votes.pending();
         let other = self.votes.count(|vote| *vote == ReleaseVote::HeldByOther);
-        let newer = self.votes.count(|vote| matches!(vote, ReleaseVote::Newer { .. }));
-        let not_held = self.votes.cast().count() - if self.token_named { 0 } else { newer };
+        let above = |reach| move |vote: &ReleaseVote| matches!(vote, ReleaseVote::Newer { ballot } if reach < *ballot);
+        let (newer, beyond) = (self.votes.count(above(Ballot::default())), self.votes.count(above(self.reach)));
+        let within = newer - beyond;
+        let not_held = self.votes.cast().count() - within;
 
-        if let Some(up_to) = self.newest().filter(|_| !self.token_named && self.rounds < Self::MAX_ROUNDS && pending == 0) {
-            return ReleaseVerdict::NextRound { up_to };
+        if let Some(up_to) = self.newest_within_reach().filter(|_| self.may_go_on && pending == 0) {
+            return ReleaseVerdict::NextRound { up_to, freed: self.freed() };
         }
         if required <= other {
             return ReleaseVerdict::HeldByOther;
         }
-        if let Some(ballot) = self.newest().filter(|_| self.token_named && required <= newer) {
+        if let Some(ballot) = self.newest().filter(|_| required <= beyond) {
             return ReleaseVerdict::HeldNewer { ballot };
         }
         let may_be_anothers = !self.freed() && 0 < other && required <= other + pending;
-        let may_be_newer = 0 < newer && (!self.token_named || required <= newer + pending);
+        let may_be_newer = 0 < within || (0 < beyond && required <= beyond + pending);
         if required <= not_held && !may_be_anothers && !may_be_newer {
             return ReleaseVerdict::Done { released: self.freed() };
         }
@@ -116,13 +115,20 @@ impl Release {
         self.freed || 0 < self.votes.count(|vote| *vote == ReleaseVote::Freed)
     }
 
-    /// The greatest ballot above the end of this release under which the lease holds the lock somewhere.
+    /// The greatest ballot under which the lease still holds the lock somewhere.
     fn newest(&self) -> Option<Ballot> {
-        let above = self.votes.cast().filter_map(|vote| match vote {
+        self.newer().max()
+    }
+
+    fn newest_within_reach(&self) -> Option<Ballot> {
+        self.newer().filter(|ballot| *ballot <= self.reach).max()
+    }
+
+    fn newer(&self) -> impl Iterator<Item = Ballot> {
+        self.votes.cast().filter_map(|vote| match vote {
             ReleaseVote::Newer { ballot } => Some(*ballot),
             _ => None,
-        });
-        above.max()
+        })
     }
 }
 
@@ -136,12 +142,13 @@ mod tests {
         Ok(ReleaseVote::Newer { ballot: Ballot::from_micros(micros) })
     }
 
+    /// The verdict on a release with the token 5, or with none.
     fn after(token_named: bool, nodes: usize, answers: Vec<Answer<ReleaseVote>>) -> ReleaseVerdict {
-        let mut release = Release::new(Quorum::of(nodes), token_named);
+        let mut release = Release::new(Quorum::of(nodes), Ballot::from_micros(if token_named { 5 } else { Ballot::MAX }));
         let mut verdict = ReleaseVerdict::Pending;
         for (node, answer) in answers.into_iter().enumerate() {
             assert_eq!(verdict, ReleaseVerdict::Pending, "decided before node {node} answered");
-            verdict = release.vote(node, 1, answer);
+            verdict = release.vote(node, answer);
         }
         verdict
     }
@@ -172,14 +179,22 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_a_newer_ballot_is_followed() {
-        let mut release = Release::new(Quorum::of(3), false);
-        release.vote(0, 1, Ok(Freed));
-        release.vote(1, 1, newer(8));
-        assert_eq!(release.vote(2, 1, newer(9)), ReleaseVerdict::NextRound { up_to: Ballot::from_micros(9) });
-        release.begin_round();
-        release.vote(0, 2, Ok(NotHeld));
-        assert_eq!(release.vote(1, 2, Ok(NotHeld)), ReleaseVerdict::Done { released: true });
+    fn a_newer_ballot_within_reach_is_followed() {
+        let next = |up_to, freed| ReleaseVerdict::NextRound { up_to: Ballot::from_micros(up_to), freed };
+        assert_eq!(after(false, 3, vec![Ok(Freed), newer(8), newer(9)]), next(9, true));
+        assert_eq!(after(true, 3, vec![newer(4), Ok(NotHeld), newer(9)]), next(4, false));
+        let mut release = Release::again(Quorum::of(3), Ballot::from_micros(Ballot::MAX), 2, true);
+        release.vote(0, Ok(NotHeld));
+        assert_eq!(release.vote(1, Ok(NotHeld)), ReleaseVerdict::Done { released: true });
+    }
+
+    #[test]
+    fn a_lease_that_is_acquired_again_and_again_is_not_followed_for_ever() {
+        let mut release = Release::again(Quorum::of(3), Ballot::from_micros(Ballot::MAX), Release::MAX_ROUNDS, false);
+        release.vote(0, newer(7));
+        release.vote(1, newer(7));
+        let shortage = Shortage::NoQuorum;
+        assert_eq!(release.vote(2, Ok(NotHeld)), ReleaseVerdict::Undecided { shortage, votes: vec!["newer", "newer", "not_held"] });
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl ClusterClock {
         self.offsets.iter().map(|offset| offset.load(Ordering::Relaxed)).filter(|offset| *offset != UNKNOWN)
     }
 
-    /// The lower of the two in the middle where their number is even.
+    /// The lower of the two in the middle where their number is even; further down while some nodes are unknown, so that
+    /// a minority of wrong clocks can't push it ahead.
     fn median(&self) -> Option<i64> {
         let mut sorted = [0; Quorum::MAX_NODES];
         let mut known = 0;
@@ -78,7 +79,7 @@ impl ClusterClock {
         }
         let sorted = &mut sorted[..known];
         sorted.sort_unstable();
-        sorted.get(known.saturating_sub(1) / 2).copied()
+        sorted.get((known.saturating_sub(1) / 2).min(known.saturating_sub(self.quorum.blocking()))).copied()
     }
 }
 
@@ -99,6 +100,19 @@ mod tests {
         assert!(clock.is_settled());
         assert_eq!(clock.estimate_us(), now + 40);
         assert_eq!(clock.offset_us(1), Some(3_599_999_960));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_wrong_clocks_of_five_push_nothing_ahead_even_if_they_are_heard_first() {
+        let clock = ClusterClock::new(Quorum::of(5));
+        let now = clock.estimate_us();
+        for (node, skew, seen) in [(0, 3_600_000_000, 3_600_000_000), (1, 3_600_000_000, 3_600_000_000), (2, 7, 7), (3, 5, 7), (4, 9, 9)] {
+            clock.sample(node, now + skew, Instant::now());
+            if 2 <= node {
+                assert!(clock.is_settled());
+                assert_eq!(clock.estimate_us(), now + seen, "after node {node}");
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

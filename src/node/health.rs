@@ -62,9 +62,12 @@ struct Seen {
     ready_at: Instant,
 }
 
+/// The reason before the first probe. What that finds is news, whatever it is.
+const UNKNOWN: &str = "not asked yet";
+
 impl Default for Health {
     fn default() -> Self {
-        let reason = Some("not asked yet".to_owned());
+        let reason = Some(UNKNOWN.to_owned());
         let status = NodeStatus { state: NodeState::Down, reason, round_trip: None, facts: None };
         Self { faults_in_a_row: AtomicU32::new(0), open: AtomicBool::new(true), seen: Mutex::new(Seen { status, ready_at: Instant::now() }) }
     }
@@ -129,7 +132,8 @@ impl Health {
         let mut seen = self.seen();
         let state = if matches!(fault, Fault::Refused(_)) { NodeState::Refused } else { NodeState::Down };
         let reason = Some(fault.to_string());
-        let changed = seen.status.state.as_str() != state.as_str() || (state == NodeState::Refused && seen.status.reason != reason);
+        let was_unknown = seen.status.reason.as_deref() == Some(UNKNOWN);
+        let changed = was_unknown || seen.status.state.as_str() != state.as_str() || (state == NodeState::Refused && seen.status.reason != reason);
         seen.status.state = state;
         seen.status.reason = reason;
         changed
@@ -149,6 +153,11 @@ mod tests {
         let probe = Probe { quarantine_left: Duration::ZERO, round_trip: Duration::ZERO, facts: NodeFacts::default() };
         health.probe_succeeded(probe);
         health
+    }
+
+    #[test]
+    fn what_the_first_probe_finds_is_news() {
+        assert!(Health::default().probe_failed(&Fault::NotSent("connection refused".into())));
     }
 
     #[test]

@@ -23,11 +23,6 @@ impl Ballots {
         self.draw_above(Ballot::default())
     }
 
-    /// The highest that any node can have accepted by now. Nothing above it needs to be released, or can be fenced.
-    pub fn highest(&self) -> Ballot {
-        Ballot::from_micros(self.clock.estimate_us() + self.window_us)
-    }
-
     /// A ballot above `floor` as well, unless no node could accept one so far ahead: a single wrong clock must
     /// not drag this gateway's ballots out of the window.
     pub fn draw_above(&self, floor: Ballot) -> Ballot {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::poll::{Step, Tally, poll};
+use super::poll::{Tally, poll};
 use super::{Shortfall, call_timeout, short};
 use crate::lease::{Abstention, Answer, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
 use crate::node::{Command, Reply};
@@ -58,15 +58,12 @@ struct Extending(Extension);
 impl Tally for Extending {
     type Outcome = ExtensionVerdict;
 
-    fn answered(&mut self, node: usize, _: u8, answer: Answer<Reply>, elapsed: Duration) -> Step<ExtensionVerdict> {
+    fn answered(&mut self, node: usize, answer: Answer<Reply>, elapsed: Duration) -> Option<ExtensionVerdict> {
         let vote = match answer {
             Ok(Reply::Extend(vote)) => Ok(vote),
             Ok(_) => Err(Abstention::Silent),
             Err(abstention) => Err(abstention),
         };
-        match self.0.vote(node, vote, elapsed) {
-            ExtensionVerdict::Pending => Step::Wait,
-            verdict => Step::Decided(verdict),
-        }
+        Some(self.0.vote(node, vote, elapsed)).filter(|verdict| *verdict != ExtensionVerdict::Pending)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::poll::{Step, Tally, poll};
+use super::poll::{Tally, poll};
 use super::{Shortfall, short};
 use crate::lease::{Abstention, Answer, Holder, Inspection, InspectionVerdict, LockKey};
 use crate::node::{Command, Reply};
@@ -45,15 +45,12 @@ struct Inspecting(Inspection);
 impl Tally for Inspecting {
     type Outcome = InspectionVerdict;
 
-    fn answered(&mut self, node: usize, _: u8, answer: Answer<Reply>, _: Duration) -> Step<InspectionVerdict> {
+    fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<InspectionVerdict> {
         let vote = match answer {
             Ok(Reply::Inspect(vote)) => Ok(vote),
             Ok(_) => Err(Abstention::Silent),
             Err(abstention) => Err(abstention),
         };
-        match self.0.vote(node, vote) {
-            InspectionVerdict::Pending => Step::Wait,
-            verdict => Step::Decided(verdict),
-        }
+        Some(self.0.vote(node, vote)).filter(|verdict| *verdict != InspectionVerdict::Pending)
     }
 }

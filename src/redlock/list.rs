@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
-use super::poll::{Step, Tally, poll};
+use super::poll::{Tally, poll};
 use super::{Redlock, Shortfall, shortfall};
 use crate::lease::{Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LockKey};
 use crate::node::{Call, Command, Page, Receiver, Reply};
@@ -195,7 +195,7 @@ struct Views {
 impl Tally for Views {
     type Outcome = (InspectionVerdict, u32);
 
-    fn answered(&mut self, node: usize, _: u8, answer: Answer<Reply>, _: Duration) -> Step<Self::Outcome> {
+    fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<Self::Outcome> {
         let vote = match answer {
             Ok(Reply::Inspect(vote)) => Ok(vote),
             Ok(_) => Err(Abstention::Silent),
@@ -208,7 +208,7 @@ impl Tally for Views {
         if self.verdict == InspectionVerdict::Pending {
             self.verdict = self.inspection.vote(node, vote);
         }
-        if self.answers.count_ones() as usize == self.nodes { Step::Decided((self.verdict.clone(), self.holds)) } else { Step::Wait }
+        (self.answers.count_ones() as usize == self.nodes).then(|| (self.verdict.clone(), self.holds))
     }
 }
 

@@ -97,7 +97,7 @@ impl Redlock {
                 Ok(Released { released: true }) => "released",
                 Ok(Released { released: false }) => "not_held",
                 Err(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_)) => "not_holder",
-                Err(ReleaseError::NoQuorum(_)) => "no_quorum",
+                Err(ReleaseError::NoQuorum(_) | ReleaseError::NotBegun(_)) => "no_quorum",
                 Err(ReleaseError::Indeterminate(_)) => "indeterminate",
             },
         );

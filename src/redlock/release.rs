@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
-use super::poll::{Step, Tally, poll};
+use super::poll::{Tally, poll};
 use super::{Shortfall, short, shortfall};
 use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
@@ -27,6 +27,9 @@ pub enum ReleaseError {
     /// The lease holds the lock under this token, which is newer than the one that was named. It keeps it.
     #[error("the lease holds the lock under a newer token")]
     HeldNewer(FencingToken),
+    /// Too few nodes were heard since the gateway started to know the time by. Nothing was sent.
+    #[error("too few nodes were heard yet")]
+    NotBegun(Shortfall),
     /// Too few nodes could answer. The release goes on in the background.
     #[error("too few nodes could answer")]
     NoQuorum(Shortfall),
@@ -35,25 +38,30 @@ pub enum ReleaseError {
     Indeterminate(Shortfall),
 }
 
-/// Without a token the release reaches up to now, and further if a node holds a newer ballot of this lease.
+/// Frees records up to `token`, or up to any ballot that a node reports.
+///
+/// No round reaches beyond the nodes' present time: up to there every node can raise its fence, so that a message that
+/// is late finds no newer grant within its reach. A record that is ahead of that is waited for.
 pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
     if !cluster.clock().is_settled() {
-        // By a clock that may be wrong it could reach beyond what fences can be raised to, and free a later grant.
         let states: Vec<_> = cluster.nodes().iter().map(|node| node.status.state.as_str()).collect();
-        return Err(ReleaseError::NoQuorum(shortfall(cluster, &states)));
+        return Err(ReleaseError::NotBegun(shortfall(cluster, &states)));
     }
-    // Drawn rather than read, so that this gateway's next ballot is above the fence that it raises.
-    let up_to = token.map_or_else(|| cluster.ballots().draw(), |token| token.ballot().min(cluster.ballots().highest()));
-    let releasing = Releasing {
-        cluster: Arc::clone(cluster),
-        tally: Release::new(cluster.quorum(), token.is_some()),
-        give_up: Instant::now() + cluster.settings().max_ttl,
-        key,
-        lease,
-        up_to,
-    };
-    let command = releasing.command(up_to);
-    match poll(cluster, command, releasing, cluster.settings().node_timeout).await {
+    let reach = token.map_or(Ballot::from_micros(Ballot::MAX), FencingToken::ballot);
+    let releasing = Releasing { cluster: Arc::clone(cluster), key, lease, reach };
+    // Drawn, so that this gateway's next ballot is above the fence that it raises.
+    let up_to = reach.min(cluster.ballots().draw());
+    match releasing.ask(Release::new(cluster.quorum(), reach), up_to).await {
+        // In a task of its own: what was begun is finished, whatever becomes of the request.
+        ReleaseVerdict::NextRound { up_to, freed } => {
+            tokio::spawn(releasing.go_on(up_to, freed)).await.expect("the task does not panic, and ends no later than this one")
+        }
+        verdict => finish(cluster, verdict),
+    }
+}
+
+fn finish(cluster: &Cluster, verdict: ReleaseVerdict) -> Result<Released, ReleaseError> {
+    match verdict {
         ReleaseVerdict::Done { released } => Ok(Released { released }),
         ReleaseVerdict::HeldByOther => Err(ReleaseError::HeldByOther),
         ReleaseVerdict::HeldNewer { ballot } => Err(ReleaseError::HeldNewer(FencingToken::of(ballot))),
@@ -64,39 +72,66 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token
 
 struct Releasing {
     cluster: Arc<Cluster>,
-    tally: Release,
     key: LockKey,
     lease: LeaseId,
-    up_to: Ballot,
-    give_up: Instant,
+    reach: Ballot,
 }
 
 impl Releasing {
-    fn command(&self, up_to: Ballot) -> Command {
-        Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to }
+    async fn go_on(self, mut up_to: Ballot, mut freed: bool) -> Result<Released, ReleaseError> {
+        let mut round = 2;
+        loop {
+            let ahead = up_to.micros().saturating_sub(self.cluster.clock().estimate_us());
+            // No record is further ahead of a certified node than the window, nor that of the median.
+            sleep(Duration::from_micros(ahead).min(2 * self.cluster.settings().window)).await;
+            let tally = Release::again(self.cluster.quorum(), self.reach, round, freed);
+            match self.ask(tally, up_to).await {
+                ReleaseVerdict::NextRound { up_to: newer, freed: so_far } => (up_to, freed) = (newer, so_far),
+                verdict => return finish(&self.cluster, verdict),
+            }
+            round += 1;
+        }
+    }
+
+    async fn ask(&self, tally: Release, up_to: Ballot) -> ReleaseVerdict {
+        let now = Ballot::from_micros(self.cluster.clock().estimate_us());
+        let command = Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to: up_to.min(now) };
+        let round = Round {
+            cluster: Arc::clone(&self.cluster),
+            tally,
+            command: Arc::new(command.clone()),
+            give_up: Instant::now() + self.cluster.settings().max_ttl,
+            heard: 0,
+        };
+        poll(&self.cluster, command, round, self.cluster.settings().node_timeout).await
     }
 }
 
-impl Tally for Releasing {
+struct Round {
+    cluster: Arc<Cluster>,
+    tally: Release,
+    command: Arc<Command>,
+    give_up: Instant,
+    /// The nodes that have answered, or were waited for long enough, a bit each.
+    heard: u32,
+}
+
+impl Tally for Round {
     type Outcome = ReleaseVerdict;
 
-    fn answered(&mut self, node: usize, round: u8, answer: Answer<Reply>, _: Duration) -> Step<ReleaseVerdict> {
+    fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<ReleaseVerdict> {
+        if self.heard & 1 << node != 0 {
+            return None;
+        }
+        self.heard |= 1 << node;
         let vote = match answer {
             Ok(Reply::Release(vote)) => Ok(vote),
             Ok(_) => Err(Abstention::Silent),
             Err(abstention) => {
-                self.cluster.undo().push(node, Arc::new(self.command(self.up_to)), self.give_up);
+                self.cluster.undo().push(node, Arc::clone(&self.command), self.give_up);
                 Err(abstention)
             }
         };
-        match self.tally.vote(node, round, vote) {
-            ReleaseVerdict::Pending => Step::Wait,
-            ReleaseVerdict::NextRound { up_to } => {
-                self.tally.begin_round();
-                self.up_to = up_to;
-                Step::Ask(self.command(up_to))
-            }
-            verdict => Step::Decided(verdict),
-        }
+        Some(self.tally.vote(node, vote)).filter(|verdict| *verdict != ReleaseVerdict::Pending)
     }
 }

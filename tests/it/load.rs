@@ -134,13 +134,15 @@ impl Client<'_> {
         let longest = self.load.ttl_ms.end - 1;
         let target = format!("/locks/{}?ttl={longest}ms", held.lock);
         let answer = self.some_gateway().ask("PUT", &target, &[("Lease-Id", &held.lease_id)]);
-        // It counts from before the request, and only for whoever still held the lease when the answer came.
-        if let Ok(answer) = answer
-            && answer.status == 200
-            && self.begun.elapsed() < held.grant.ended
-        {
-            assert_eq!(answer.number("fencing_token"), held.grant.fencing_token, "an extend is of the same grant");
-            held.grant.ended = held.grant.ended.max(asked + valid_for(&answer));
+        let Some(answer) = answer.ok().filter(|answer| answer.status == 200) else { return };
+        assert_eq!(answer.number("fencing_token"), held.grant.fencing_token, "an extend is of the same grant");
+        // It counts from before the request. Between the old deadline and a late answer the client does nothing.
+        let (answered, ended) = (self.begun.elapsed(), asked + valid_for(&answer));
+        if answered < held.grant.ended {
+            held.grant.ended = held.grant.ended.max(ended);
+        } else {
+            self.record(held, held.grant.ended);
+            held.grant = Grant { asked, answered, ended, ..held.grant };
         }
     }
 

@@ -28,7 +28,7 @@ LONGEST_S = 300
 
 
 def cargo(arguments, seeds):
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(COPY.parent / "target"), "REDLOCKD_SEEDS": str(seeds), "RUST_BACKTRACE": "0"}
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(COPY.parent / "target"), "TEST_SEEDS": str(seeds), "RUST_BACKTRACE": "0"}
     try:
         # Ours is built once per mutant and run briefly, so optimising it costs more than it saves.
         plain = ["--config", "profile.dev.package.redlockd.opt-level=0"]

@@ -34,6 +34,9 @@ pub async fn certify(redis: &mut MultiplexedConnection, greeter: &Greeter, fresh
     let (verdict, marker, now_us) = call(redis, greeter, facts.persistence.is_durable(), fresh).await.map_err(|error| connect_fault(&error))?;
     let round_trip = sent.elapsed();
     greeter.clock.sample(greeter.index, now_us, sent);
+    if verdict == "CLOCK_OFF" && greeter.agreement.window / 2 < round_trip {
+        return Err(Fault::Lost("it answered too slowly to tell whether its clock is right".into()));
+    }
     let marker =
         verdict_of(&verdict, &marker, now_us, greeter.clock.estimate_us()).map_err(|refusal| Fault::Refused(refusal.advice(&greeter.agreement)))?;
     let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));

@@ -25,6 +25,9 @@ use crate::lease::Abstention;
 /// How long a connection, with its handshake, may take. Longer than a call, because it is half a dozen of them.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// A node that takes longer has more to do than to keep connections alive.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// A Redis node as the gateway was told to use it.
 pub struct RedisSettings {
     pub greeter: Greeter,
@@ -62,20 +65,40 @@ impl RedisNode {
         Ok(Self { pool, failures, prober: Manager::new(settings.greeter)?, probe_connection: Mutex::new(None), lock_prefix: settings.lock_prefix })
     }
 
+    /// Sends the batch again, once, if the server had lost its scripts: then it carried nothing out.
     async fn call(&self, commands: &[Arc<Command>], deadline: Instant) -> Result<BatchReply, Fault> {
+        match self.call_once(commands, deadline).await? {
+            Some(reply) => Ok(reply),
+            None => self.call_once(commands, deadline).await?.ok_or_else(|| Fault::NotSent("the node lost its scripts".into())),
+        }
+    }
+
+    /// None if the server does not know the script.
+    async fn call_once(&self, commands: &[Arc<Command>], deadline: Instant) -> Result<Option<BatchReply>, Fault> {
         let mut connection = timeout_at(deadline, self.connection()).await.unwrap_or_else(|_| Err(no_connection()))?;
         let call = batch::encode(script_sha(), &connection.certified.epoch, &self.prober.greeter().agreement, &self.lock_prefix, commands);
         connection.broken = true;
         let value = match timeout_at(deadline, answer_to(&mut connection.redis, &call)).await {
             Err(_) => return Err(Fault::Lost("no answer in time".into())),
-            // The script is gone, and so is what the node knew: the next connection shakes hands.
-            Ok(Err(error)) if error.code() == Some("NOSCRIPT") => return Err(Fault::NotSent("the node lost its scripts".into())),
+            // What the node knew may be gone as well: the next connection shakes hands.
+            Ok(Err(error)) if error.code() == Some("NOSCRIPT") => return Ok(None),
             Ok(Err(error)) => return Err(call_fault(&error)),
             Ok(Ok(value)) => value,
         };
         let reply = batch::decode(value, &self.lock_prefix, commands).map_err(|_| Fault::Lost("the node's answer is not one of ours".into()))?;
         connection.broken = reply.answers.iter().any(|answer| matches!(answer, Err(Abstention::Epoch | Abstention::ClockBack)));
-        Ok(reply)
+        Ok(Some(reply))
+    }
+
+    /// Keeps an idle connection from being closed by the server, or finds out that it was, before a request does.
+    async fn keep_alive(&self) {
+        if self.pool.state().idle_connections == 0 {
+            return;
+        }
+        let Ok(Ok(mut connection)) = timeout(KEEP_ALIVE_TIMEOUT, self.connection()).await else { return };
+        connection.broken = true;
+        let answer = timeout(KEEP_ALIVE_TIMEOUT, redis::cmd("TIME").query_async::<(u64, u64)>(&mut connection.redis)).await;
+        connection.broken = !matches!(answer, Ok(Ok(_)));
     }
 
     async fn connection(&self) -> Result<PooledConnection<'_, Manager>, Fault> {
@@ -105,6 +128,10 @@ impl RedisNode {
     async fn survey_once(&self) -> Result<Survey, Fault> {
         let mut redis: MultiplexedConnection = self.prober.dial().await?;
         let facts = info::facts(&mut redis).await?;
+        if facts.unfit().is_some() {
+            // It may refuse to read a key, and what is there does not matter.
+            return Ok(Survey { facts, marker: None, high_water_us: 0, round_trip: Duration::ZERO });
+        }
         let mut read = redis::cmd("MGET");
         read.arg(batch::MARKER).arg(batch::HIGH_WATER);
         let sent = Instant::now();
@@ -121,7 +148,13 @@ impl Node for RedisNode {
     }
 
     fn probe(&self, fresh: bool) -> BoxFuture<'_, Result<Probe, Fault>> {
-        Box::pin(within_connect_timeout(self.probe_once(fresh)))
+        Box::pin(async move {
+            let probe = within_connect_timeout(self.probe_once(fresh)).await;
+            if probe.is_ok() {
+                self.keep_alive().await;
+            }
+            probe
+        })
     }
 
     fn apply<'a>(&'a self, batch: &'a [Arc<Command>], deadline: Instant) -> BoxFuture<'a, Result<BatchReply, Fault>> {

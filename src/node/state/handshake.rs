@@ -69,6 +69,10 @@ impl State {
     pub fn handshake(&mut self, now_us: u64, hello: &Hello) -> Result<Marker, HandshakeRefusal> {
         let ahead_us = now_us as i64 - hello.reference_us as i64;
         if micros(hello.agreement.window) < ahead_us.unsigned_abs() {
+            // Nobody asks it anything until its clock is right, so this is what notices that it comes back.
+            if self.marker.is_some() && self.high_water_us < now_us {
+                self.set_high_water(now_us);
+            }
             return Err(HandshakeRefusal::ClockOff { ahead_us });
         }
         let back_us = self.high_water_us.saturating_sub(now_us);

@@ -1,11 +1,11 @@
-//! Bytes that no client would send. `REDLOCKD_FUZZ_SECONDS` says for how long, `REDLOCKD_SEED` repeats a run.
+//! Bytes that no client would send. `TEST_FUZZ_SECONDS` says for how long, `TEST_SEED` repeats a run.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::support::{Chance, Gateway};
+use crate::support::{Chance, Gateway, number_from};
 
 const SECONDS: u64 = 5;
 const THREADS: u64 = 8;
@@ -105,8 +105,7 @@ fn status(address: SocketAddr, request: &[u8]) -> Option<u16> {
 
 #[test]
 fn no_bytes_make_the_gateway_fail() {
-    let number = |variable: &str| std::env::var(variable).ok().map(|text| text.parse::<u64>().unwrap());
-    let (seconds, seed) = (number("REDLOCKD_FUZZ_SECONDS").unwrap_or(SECONDS), number("REDLOCKD_SEED").unwrap_or(1));
+    let (seconds, seed) = (number_from("TEST_FUZZ_SECONDS").unwrap_or(SECONDS), number_from("TEST_SEED").unwrap_or(1));
     let gateway = Gateway::start(&["--node-timeout=5s"]);
     let address = gateway.address();
     let begun = Instant::now();
@@ -116,7 +115,11 @@ fn no_bytes_make_the_gateway_fail() {
         while begun.elapsed() < Duration::from_secs(seconds) {
             let request = broken(&mut chance);
             let status = status(address, &request);
-            assert!(status.is_none_or(|status| status < 500 || status == 501), "{status:?} to {:?}", String::from_utf8_lossy(&request));
+            assert!(
+                status.is_none_or(|status| status < 500 || status == 501),
+                "{status:?} to {:?}",
+                String::from_utf8_lossy(&request[..request.len().min(500)])
+            );
             *answers.entry(status).or_default() += 1;
         }
         answers

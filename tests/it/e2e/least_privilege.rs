@@ -102,4 +102,9 @@ fn durable(server: &RedisServer) {
     for (name, value) in [("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")] {
         server.run::<()>(&["CONFIG", "SET", name, value]);
     }
+    // While it begins its log nobody can tell, whatever the rights.
+    eventually("its log is begun", || {
+        let info: String = server.run(&["INFO", "persistence"]);
+        (info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")).then_some(())
+    });
 }

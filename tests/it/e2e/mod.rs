@@ -13,16 +13,7 @@ mod readme;
 mod shutdown;
 mod two_gateways;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use crate::support::{Gateway, HttpAnswer, RedisServer, eventually};
-
-/// Held by tests that load the machine and by tests whose calls must be answered in time, so that these don't meet.
-fn machine_to_itself() -> MutexGuard<'static, ()> {
-    static MACHINE: Mutex<()> = Mutex::new(());
-    // A test that failed has nothing to do with the next one.
-    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::support::{Gateway, HttpAnswer, RedisServer, eventually, machine_to_itself};
 
 /// Calls may take five seconds, for tests that are not about time: a busy disk or machine is no failure of theirs.
 const PATIENT: &[&str] = &["--node-timeout=5s", "--default-ttl=5m"];

@@ -1,4 +1,4 @@
-//! What goes wrong on real servers, one thing or several at once, and its mending.
+//! What goes wrong on real servers, one thing after the other, and its mending.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,9 @@
 //! Gateways as processes on real servers, under a load, while things go wrong: level 4 of the evidence.
 //!
-//! `REDLOCKD_FAULTS_SECONDS` says for how long (an hour is 3600), `REDLOCKD_SEED` what happens when:
+//! `TEST_FAULTS_SECONDS` says for how long (an hour is 3600), `TEST_SEED` what happens when:
 //!
 //! ```sh
-//! REDLOCKD_FAULTS_SECONDS=3600 cargo test --release faults::promises -- --nocapture
+//! TEST_FAULTS_SECONDS=3600 cargo test --release faults::promises -- --nocapture
 //! ```
 
 mod injector;
@@ -16,6 +16,7 @@ use site::Site;
 
 use crate::history::History;
 use crate::load::Load;
+use crate::support::{machine_to_itself, number_from};
 
 const SECONDS: u64 = 60;
 const CLIENTS: usize = 24;
@@ -75,10 +76,6 @@ fn run(settings: &Settings, faults: &[Fault], seconds: u64, seed: u64, quarantin
     Outcome { history, faults: injected }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
-}
-
 fn report(name: &str, outcomes: &[Outcome], seconds: u64) -> usize {
     let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
     let violations: Vec<_> = outcomes.iter().flat_map(|outcome| outcome.history.violations()).collect();
@@ -95,8 +92,9 @@ fn report(name: &str, outcomes: &[Outcome], seconds: u64) -> usize {
 
 #[test]
 fn promises_hold_whatever_fails() {
-    let seconds = number("REDLOCKD_FAULTS_SECONDS").unwrap_or(SECONDS);
-    let seed = number("REDLOCKD_SEED").unwrap_or(1);
+    let _machine = machine_to_itself();
+    let seconds = number_from("TEST_FAULTS_SECONDS").unwrap_or(SECONDS);
+    let seed = number_from("TEST_SEED").unwrap_or(1);
     let outcomes = [
         run(&SHORT_LEASES, Fault::WITH_RIGHT_CLOCKS, seconds / 2, seed, true),
         run(&JUMPING_CLOCKS, Fault::ALL, seconds - seconds / 2, seed + 1, true),
@@ -108,14 +106,16 @@ fn promises_hold_whatever_fails() {
 /// The same run, with servers that vote at once after they have forgotten: it has to find something, or it could find nothing.
 #[test]
 fn without_the_quarantine_the_same_run_breaks_them() {
+    let _machine = machine_to_itself();
     let outcomes = [run(&SHORT_LEASES, FORGETFUL, 15, 1, false)];
     assert!(0 < report("faults without quarantine", &outcomes, 15));
 }
 
-/// Gateways that die under load leave no lock held beyond its ttl, and no token is used again.
+/// Gateways that die under load leave nothing held for good, and no token is used again.
 #[test]
 fn gateways_may_die_at_any_moment() {
-    let kills = number("REDLOCKD_KILLS").unwrap_or(10);
+    let _machine = machine_to_itself();
+    let kills = number_from("TEST_KILLS").unwrap_or(10);
     let mut outcomes = Vec::new();
     let mut seconds = 0;
     while (outcomes.iter().map(|outcome: &Outcome| outcome.faults).sum::<usize>() as u64) < kills {

@@ -15,13 +15,13 @@ const STEPS: u64 = 12;
 
 #[test]
 fn lua_and_rust_shake_hands_alike() {
-    let (seed, sequences) = (setting("REDLOCKD_SEED").unwrap_or_else(now_us), setting("REDLOCKD_SEQUENCES").unwrap_or(SEQUENCES));
-    println!("lua handshakes: {sequences} sequences, REDLOCKD_SEED={seed}");
+    let (seed, sequences) = (setting("TEST_SEED").unwrap_or_else(now_us), setting("TEST_SEQUENCES").unwrap_or(SEQUENCES));
+    println!("lua handshakes: {sequences} sequences, TEST_SEED={seed}");
     let mut side = Side::new();
     for seed in (0..sequences).map(|sequence| seed.wrapping_add(sequence)) {
         let mut story = Vec::new();
         if let Err(difference) = tell(&mut side, &mut Chance::new(seed), &mut story) {
-            panic!("{difference}\nafter\n{}\nREDLOCKD_SEED={seed} REDLOCKD_SEQUENCES=1 repeats it", story.join("\n"));
+            panic!("{difference}\nafter\n{}\nTEST_SEED={seed} TEST_SEQUENCES=1 repeats it", story.join("\n"));
         }
     }
     println!("lua handshakes: {sequences} sequences, {} handshakes, 0 differences, seed {seed}", sequences * STEPS);

@@ -1,7 +1,7 @@
 //! The scripts on a real Redis and the state machine in Rust are one behaviour, written twice: random sequences of
 //! batches, handshakes and clock steps must be answered alike, and leave the same behind.
 //!
-//! `REDLOCKD_SEQUENCES` says how many (10 000), `REDLOCKD_SEED` which; a failure prints the seed that repeats it alone.
+//! `TEST_SEQUENCES` says how many (10 000), `TEST_SEED` which; a failure prints the seed that repeats it alone.
 
 mod commands;
 mod handshake;
@@ -43,8 +43,8 @@ const BEGIN_US: u64 = 1_800_000_000_123_456;
 
 #[test]
 fn lua_and_rust_answer_alike() {
-    let (seed, sequences) = (setting("REDLOCKD_SEED").unwrap_or_else(now_us), setting("REDLOCKD_SEQUENCES").unwrap_or(SEQUENCES));
-    println!("lua conformance: {sequences} sequences, REDLOCKD_SEED={seed}");
+    let (seed, sequences) = (setting("TEST_SEED").unwrap_or_else(now_us), setting("TEST_SEQUENCES").unwrap_or(SEQUENCES));
+    println!("lua conformance: {sequences} sequences, TEST_SEED={seed}");
     let answered = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..SERVERS).map(|worker| scope.spawn(move || compare(seed, (worker..sequences).step_by(SERVERS as usize)))).collect();
         let mut answered = BTreeMap::<&str, u64>::new();
@@ -57,7 +57,7 @@ fn lua_and_rust_answer_alike() {
     });
     let commands: u64 = answered.values().sum();
     println!("lua conformance: {sequences} sequences, {commands} commands, 0 differences, seed {seed}");
-    println!("lua conformance: {answered:?}");
+    println!("lua answers: {answered:?}");
     let unheard: Vec<_> = ANSWERS.iter().filter(|answer| !answered.contains_key(*answer)).collect();
     assert!(unheard.is_empty() || sequences < SEQUENCES, "nothing was ever answered with {unheard:?}");
 }
@@ -71,7 +71,7 @@ fn compare(seed: u64, sequences: impl Iterator<Item = u64>) -> BTreeMap<&'static
             let seed = seed.wrapping_add(sequence);
             let mut story = Vec::new();
             if let Err(difference) = tell(&mut twins, &mut Chance::new(seed), &mut story).await {
-                panic!("{difference}\nafter\n{}\nREDLOCKD_SEED={seed} REDLOCKD_SEQUENCES=1 repeats it", retell(&story));
+                panic!("{difference}\nafter\n{}\nTEST_SEED={seed} TEST_SEQUENCES=1 repeats it", retell(&story));
             }
         }
         twins.answered

@@ -149,7 +149,25 @@ async fn lost_scripts_are_loaded_again_behind_a_new_handshake() {
     let alice = Caller::new("lock", "alice");
     subject.ask(alice.inspect()).await.unwrap();
     server.run::<()>(&["SCRIPT", "FLUSH"]);
-    assert!(matches!(subject.try_batch(vec![alice.inspect()]).await, Err(Fault::NotSent(_))));
+    assert_eq!(subject.ask(alice.acquire(subject.now())).await, ACCEPTED);
+    // The handshake comes before the script: a server that forgot more than its scripts does not vote.
+    server.run::<()>(&["FLUSHALL"]);
+    server.run::<()>(&["SCRIPT", "FLUSH"]);
+    let answers = subject.try_batch(vec![alice.inspect()]).await.unwrap().answers;
+    assert!(matches!(answers[..], [Err(Abstention::Quarantined { .. })]), "{answers:?}");
+}
+
+/// As servers do that were told to close idle connections.
+#[tokio::test]
+async fn a_connection_that_the_server_closed_is_found_out_by_the_next_probe() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let alice = Caller::new("lock", "alice");
+    subject.ask(alice.inspect()).await.unwrap();
+    server.run::<()>(&["CLIENT", "KILL", "TYPE", "normal"]);
+    // Its own connection was closed as well.
+    let _ = subject.node.probe(false).await;
+    subject.node.probe(false).await.unwrap();
     assert_eq!(subject.ask(alice.acquire(subject.now())).await, ACCEPTED);
 }
 
@@ -230,4 +248,22 @@ async fn a_frozen_clock_decides_to_the_microsecond() {
     let edge = Ballot::from_micros(clock.now_us() + window);
     assert_eq!(subject.ask(alice.acquire(edge.next())).await, Ok(Reply::Acquire(AcquireVote::Ahead)));
     assert_eq!(subject.ask(alice.acquire(edge)).await, ACCEPTED);
+}
+
+/// Redis expires keys by its clock whether or not somebody asks, so an excursion has to be noticed even on a node that is not used meanwhile.
+#[tokio::test]
+async fn a_clock_that_went_ahead_and_came_back_while_it_was_refused_is_a_loss_of_memory() {
+    let real = lone_clock();
+    let clock = TestClock::frozen_at(real.estimate_us());
+    let server = RedisServer::start_with_clock(&clock);
+    let cluster = Arc::new(ClusterClock::new(Quorum::of(3)));
+    for other in [1, 2] {
+        cluster.sample(other, real.estimate_us(), Instant::now());
+    }
+    let node = redis_node(&server, "n1", agreement(), &cluster);
+    assert_eq!(first_probe(&node, true).await.unwrap().quarantine_left, Duration::ZERO);
+    clock.set(real.estimate_us() + 60_000_000);
+    assert!(refusal(node.probe(false).await).contains("ahead of the median"));
+    clock.set(real.estimate_us());
+    assert!(Duration::ZERO < first_probe(&node, false).await.unwrap().quarantine_left);
 }

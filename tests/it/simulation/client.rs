@@ -43,7 +43,7 @@ impl Client {
     /// One try, as somebody who only wants to know whether locks can be had at all.
     pub async fn has_once(&mut self, gateway: &Gateway, lock: u64) -> bool {
         self.next_lease += self.world.now().as_millis() as u64 + 1;
-        let Some(held) = self.ask(gateway, lock, self.next_lease).await.ok().flatten() else { return false };
+        let Some(held) = self.ask(gateway, lock, self.next_lease, 0).await.ok().flatten() else { return false };
         let until = self.world.now();
         self.let_go(held, until, true).await;
         true
@@ -56,12 +56,13 @@ impl Client {
             if self.happens(20) {
                 // It hangs up before the answer.
                 let patience = Duration::from_millis(self.below(60));
-                if timeout(patience, self.ask(&gateway, lock, self.next_lease)).await.is_err() {
+                let outcome = timeout(patience, self.ask(&gateway, lock, self.next_lease, 0)).await;
+                if outcome.is_err() {
                     self.world.history().add_unknown();
                 }
-                return None;
+                return outcome.ok()?.ok()?;
             }
-            match self.ask(&gateway, lock, self.next_lease).await {
+            match self.ask(&gateway, lock, self.next_lease, 0).await {
                 Ok(outcome) => return outcome,
                 Err(Unknown) => self.world.history().add_unknown(),
             }
@@ -69,7 +70,8 @@ impl Client {
         None
     }
 
-    async fn ask(&self, gateway: &Gateway, lock: u64, lease: u64) -> Result<Option<Held>, Unknown> {
+    /// `use_of_it` tells apart the grants of a lease id that is used again, which are not repeats of each other.
+    async fn ask(&self, gateway: &Gateway, lock: u64, lease: u64, use_of_it: u64) -> Result<Option<Held>, Unknown> {
         let scenario = &self.world.scenario;
         let ttl_ms = scenario.ttl_ms.start + self.below(scenario.ttl_ms.end - scenario.ttl_ms.start);
         let bounds = TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin);
@@ -94,7 +96,7 @@ impl Client {
                     return Err(Unknown);
                 }
                 let (answered, ended) = (self.world.now(), asked + valid_for);
-                Ok(Some(Held { lease, lock, grant: Grant { lease, asked, answered, ended, fencing_token } }))
+                Ok(Some(Held { lease, lock, grant: Grant { lease: lease | use_of_it << 63, asked, answered, ended, fencing_token } }))
             }
             Err(redlockd::redlock::AcquireError::Indeterminate(_)) => Err(Unknown),
             Err(_) => Ok(None),
@@ -123,8 +125,9 @@ impl Client {
                 self.record(&held, ended);
                 let late = Duration::from_millis(self.below(30));
                 sleep((ended + late).saturating_sub(self.world.now())).await;
-                if self.extend(&mut held).await == Some(Gone) {
-                    self.use_again(lock, lease).await;
+                match self.extend(&mut held).await {
+                    Some(Gone) => self.use_again(lock, lease).await,
+                    None => drop(self.let_go(held, works_until, true).await),
                 }
             }
             // It oversleeps; it does not act after its deadline, but releases all the same.
@@ -145,7 +148,7 @@ impl Client {
     /// A lease id may be used again once its release was answered.
     async fn use_again(&self, lock: u64, lease: u64) {
         let gateway = self.world.some_gateway();
-        if let Ok(Some(held)) = self.ask(&gateway, lock, lease).await {
+        if let Ok(Some(held)) = self.ask(&gateway, lock, lease, 1).await {
             let until = self.world.now() + Duration::from_millis(self.below(300));
             self.let_go(held, until, false).await;
         }
@@ -163,9 +166,13 @@ impl Client {
         }
         if let Ok(extended) = &extended {
             assert_eq!(extended.fencing_token.get(), held.grant.fencing_token, "an extend is of the same grant");
-            // It counts from before the request, and only if the lease was still held when the answer came.
-            if self.world.now() < held.grant.ended {
-                held.grant.ended = held.grant.ended.max(asked + extended.valid_for);
+            // It counts from before the request. Between the old deadline and a late answer the client does nothing.
+            let (answered, ended) = (self.world.now(), asked + extended.valid_for);
+            if answered < held.grant.ended {
+                held.grant.ended = held.grant.ended.max(ended);
+            } else {
+                self.record(held, held.grant.ended);
+                held.grant = Grant { asked, answered, ended, ..held.grant };
             }
         }
         matches!(extended, Err(ExtendError::Expired | ExtendError::HeldByOther)).then_some(Gone)

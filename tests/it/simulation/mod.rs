@@ -1,11 +1,11 @@
 //! The real engine and the real node rules under a seeded scheduler, on a clock that jumps from event to event.
 //!
 //! Gateways, servers, a network and clients share one thread and one paused clock, and every choice is drawn from the
-//! seed, so a seed is a history. `REDLOCKD_SEEDS` says how many, `REDLOCKD_SEED` begins with (or, alone, repeats) one:
+//! seed, so a seed is a history. `TEST_SEEDS` says how many, `TEST_SEED` begins with (or, alone, repeats) one:
 //!
 //! ```sh
-//! REDLOCKD_SEEDS=1000000 cargo test --release simulation::seeds -- --nocapture
-//! REDLOCKD_SEED=4711 cargo test simulation::seeds -- --nocapture
+//! TEST_SEEDS=1000000 cargo test --release simulation::seeds -- --nocapture
+//! TEST_SEED=4711 cargo test simulation::seeds -- --nocapture
 //! ```
 
 mod client;
@@ -24,7 +24,7 @@ use scenario::{Fault, Scenario};
 use world::World;
 
 use crate::history::{History, Violation};
-use crate::support::Chance;
+use crate::support::{Chance, number_from};
 
 /// How many seeds without a word from the environment.
 const SEEDS: u64 = 1000;
@@ -56,7 +56,7 @@ impl Summary {
             }
         };
         if let (None, Some(said)) = (&self.first, said) {
-            self.first = Some(format!("seed {seed}, repeated by REDLOCKD_SEED={seed}: {said}"));
+            self.first = Some(format!("seed {seed}, repeated by TEST_SEED={seed}: {said}"));
         }
     }
 
@@ -102,13 +102,9 @@ fn run_all(first: u64, seeds: u64, alter: impl Fn(&mut Scenario) + Sync) -> Summ
     })
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text:?}")))
-}
-
 #[test]
 fn seeds_keep_every_promise() {
-    let (first, seeds) = match (number("REDLOCKD_SEED"), number("REDLOCKD_SEEDS")) {
+    let (first, seeds) = match (number_from("TEST_SEED"), number_from("TEST_SEEDS")) {
         (Some(seed), None) => (seed, 1),
         (first, seeds) => (first.unwrap_or(1), seeds.unwrap_or(SEEDS)),
     };

@@ -55,7 +55,7 @@ impl World {
     pub async fn run(scenario: Scenario, mut chance: Chance, metrics: Arc<Metrics>) -> Result<History, String> {
         let server = |chance: &mut Chance| {
             // A lease is allowed one percent between two clocks.
-            let fastest = (scenario.agreement.window.as_micros() as u64 / 12).min(4900);
+            let fastest = (scenario.agreement.window.as_micros() as u64 / 12).min(9900);
             let (fast, off) = (chance.below(2 * fastest + 1) as i64 - fastest as i64, chance.below(scenario.skew_us + 1) as i64);
             Server::new(fast, off, chance.one_in(3), scenario.quarantine)
         };

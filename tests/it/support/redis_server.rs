@@ -150,7 +150,8 @@ fn free_port() -> u16 {
 
 fn spawn(port: u16, arguments: &[String], environment: &[(String, String)], directory: &Path) -> Child {
     let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", LOG, "--dir"]).arg(directory);
+    // The directory first: the log is opened as soon as it is named.
+    command.arg("--dir").arg(directory).args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--logfile", LOG]);
     command.args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null());
     command.spawn().expect("these tests need a real redis-server in PATH; install one (apt-get install redis-server)")
 }

@@ -12,9 +12,13 @@ local now = time[1] * 1000000 + time[2]
 local now_ms = floor(now / 1000)
 local generation, W, B, P = tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local marker = call('GET', KEYS[1])
-if math.abs(now - tonumber(ARGV[7])) > W * 1000 then return {'CLOCK_OFF', marker or '', now} end
-
 local high_water = tonumber(call('GET', KEYS[2]) or '0')
+if math.abs(now - tonumber(ARGV[7])) > W * 1000 then
+  -- Nobody asks it anything until its clock is right, so this is what notices that it comes back.
+  if marker and now > high_water then call('SET', KEYS[2], format('%.0f', now)) end
+  return {'CLOCK_OFF', marker or '', now}
+end
+
 local back = high_water - now
 local stepped_back = back > B * 1000
 local ready, certified
