@@ -21,6 +21,7 @@ COPY = ROOT / "target" / "mutants" / "sources"
 LEVELS = {
     "unit": ["--lib", "--", "lease::", "node::state"],
     "contract": ["--test", "it", "--", "node_contract::"],
+    "conformance": ["--test", "it", "--", "lua_conformance::"],
     "engine": ["--test", "it", "--", "engine::"],
     "simulation": ["--test", "it", "--", "simulation::seeds"],
 }
@@ -30,7 +31,7 @@ LONGEST_S = 1200
 
 def cargo(arguments, seeds):
     """Exit code and output; None if it hangs."""
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(COPY.parent / "target"), "TEST_SEEDS": str(seeds), "RUST_BACKTRACE": "0"}
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(COPY.parent / "target"), "TEST_SEEDS": str(seeds), "TEST_SEQUENCES": "300", "RUST_BACKTRACE": "0"}
     # Ours is built once per mutant and run briefly, so optimising it costs more than it saves.
     command = ["cargo", "test", "-q", "--locked", "--config", "profile.dev.package.redlockd.opt-level=0", *arguments]
     # A group of its own, so that a test that hangs ends with cargo.
