@@ -35,7 +35,7 @@
 //! - *Leases exclude each other.* A grant's validity ends before the records of its majority do: ttl minus a
 //!   hundredth for clock rates, minus 2 ms, counted from before the first send.
 //! - *Epoch and quarantine.* A node keeps a marker with the identity of its process. Whatever may have lost
-//!   memory (a restart, FLUSHALL, a new list of nodes) gets a new marker and does not vote until every lease and
+//!   memory (a restart, FLUSHALL, a raised generation) gets a new marker and does not vote until every lease and
 //!   ballot that it may have known is over. Every script compares the marker first.
 //! - *Repeats.* The same lease id gets the same lease and token again. A record that was told to a repeat
 //!   becomes *firm*: the cancel of a failed attempt, which names the attempt, can't free it.

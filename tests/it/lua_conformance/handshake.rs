@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use redlockd::node::{Agreement, HandshakeRefusal, Hello, Marker, State};
 
-use super::{BEGIN_US, now_us, setting};
-use crate::support::Chance;
-use crate::support::{RedisServer, TestClock};
+use super::{BEGIN_US, now_us};
+use crate::support::{Chance, RedisServer, TestClock, number_from};
 
 const SCRIPT: &str = include_str!("../../../src/node/redis/scripts/handshake.lua");
 const SEQUENCES: u64 = 2_000;
@@ -15,7 +14,7 @@ const STEPS: u64 = 12;
 
 #[test]
 fn lua_and_rust_shake_hands_alike() {
-    let (seed, sequences) = (setting("TEST_SEED").unwrap_or_else(now_us), setting("TEST_SEQUENCES").unwrap_or(SEQUENCES));
+    let (seed, sequences) = (number_from("TEST_SEED").unwrap_or_else(now_us), number_from("TEST_SEQUENCES").unwrap_or(SEQUENCES));
     println!("lua handshakes: {sequences} sequences, TEST_SEED={seed}");
     let mut side = Side::new();
     for seed in (0..sequences).map(|sequence| seed.wrapping_add(sequence)) {

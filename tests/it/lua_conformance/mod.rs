@@ -10,7 +10,7 @@ mod twins;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::support::Chance;
+use crate::support::{Chance, number_from};
 use redlockd::node::{Agreement, Command, Marker};
 use twins::{Difference, Twins};
 
@@ -43,7 +43,7 @@ const BEGIN_US: u64 = 1_800_000_000_123_456;
 
 #[test]
 fn lua_and_rust_answer_alike() {
-    let (seed, sequences) = (setting("TEST_SEED").unwrap_or_else(now_us), setting("TEST_SEQUENCES").unwrap_or(SEQUENCES));
+    let (seed, sequences) = (number_from("TEST_SEED").unwrap_or_else(now_us), number_from("TEST_SEQUENCES").unwrap_or(SEQUENCES));
     println!("lua conformance: {sequences} sequences, TEST_SEED={seed}");
     let answered = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..SERVERS).map(|worker| scope.spawn(move || compare(seed, (worker..sequences).step_by(SERVERS as usize)))).collect();
@@ -155,11 +155,6 @@ fn retell(story: &[Step]) -> String {
         }
     });
     told.collect::<Vec<_>>().join("\n")
-}
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
 fn now_us() -> u64 {
