@@ -1,5 +1,6 @@
 //! A batch of commands as one `EVALSHA`, and its array as replies. The other side is `scripts/batch.lua`.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,38 +10,179 @@ use redis::{Cmd, Value};
 use crate::lease::{Abstention, AcquireVote, Answer, Ballot, ExtendVote, Holder, InspectVote, LeaseId, LockKey, ReleaseVote};
 use crate::node::{Agreement, BatchReply, Command, Epoch, LockRecord, Page, Reply};
 
-pub const SCRIPT: &str = include_str!("scripts/batch.lua");
 pub const MARKER: &str = "redlockd:node";
 pub const HIGH_WATER: &str = "redlockd:hw";
 const FENCE_PREFIX: &str = "redlockd:fence:";
+
+/// The only script that votes, with the settings of this gateway in it.
+pub struct VotingScript {
+    pub text: String,
+    /// The name under which a server knows it.
+    pub sha: String,
+    lock_prefix: String,
+}
 
 /// Answers that fit no reply: another script, or another program in between.
 #[derive(Debug)]
 pub struct Garbled;
 
-/// Writes the call for `commands`.
-pub fn encode(sha: &str, epoch: &Epoch, agreement: &Agreement, lock_prefix: &str, commands: &[Arc<Command>]) -> Cmd {
-    let keys = 2 + commands.iter().map(|command| if lock_of(command).is_some() { 2 } else { 0 }).sum::<usize>();
-    let mut call = Cmd::with_capacity(9 + 8 * commands.len(), 256 + 256 * commands.len());
-    call.arg("EVALSHA").arg(sha).arg(keys).arg(MARKER).arg(HIGH_WATER);
-    let mut name = String::with_capacity(64);
-    for key in commands.iter().filter_map(|command| lock_of(command)) {
-        for prefix in [lock_prefix, FENCE_PREFIX] {
-            name.clear();
-            name.push_str(prefix);
-            name.push_str(key.as_str());
-            call.arg(name.as_str());
+impl VotingScript {
+    pub fn new(agreement: &Agreement, lock_prefix: String) -> Self {
+        let [window, step_back, lag] = [agreement.window, Agreement::STEP_BACK, Agreement::HIGH_WATER_LAG].map(|duration| duration.as_micros());
+        let (keep, locks) = (agreement.fence_keep().as_millis(), lock_prefix.len());
+        let settings = format!(
+            "local W, B, G, KEEP, FENCES, LOCKS = {window}, {step_back}, {lag}, '{keep}', '{FENCE_PREFIX}', {locks}\n{}",
+            include_str!("scripts/batch.lua")
+        );
+        let sha = redis::Script::new(&settings).get_hash().to_owned();
+        Self { text: settings, sha, lock_prefix }
+    }
+
+    /// Writes the call for `commands`.
+    pub fn encode(&self, epoch: &Epoch, commands: &[Arc<Command>]) -> Cmd {
+        let keys = commands.iter().map(|command| keys_of(command)).sum::<usize>();
+        let mut call = Cmd::with_capacity(9 + 6 * commands.len(), 256 + 192 * commands.len());
+        call.arg("EVALSHA").arg(&self.sha).arg(2 + keys).arg(MARKER).arg(HIGH_WATER);
+        let mut text = String::with_capacity(64);
+        for command in commands {
+            let Some(key) = lock_of(command) else { continue };
+            for prefix in &[&*self.lock_prefix, FENCE_PREFIX][..keys_of(command)] {
+                call.arg(written(&mut text, format_args!("{prefix}{key}")));
+            }
+        }
+        call.arg(&*epoch.text).arg(epoch.ready_at_ms);
+        for run in commands.chunk_by(|one, next| belongs_with(one, next)).flat_map(distinct) {
+            call.arg(verb(&run[0])).arg(run.len());
+            for command in run {
+                self.arguments(&mut call, command, &mut text);
+            }
+        }
+        call
+    }
+
+    fn arguments(&self, call: &mut Cmd, command: &Command, text: &mut String) {
+        match command {
+            Command::Acquire { lease, attempt, ballot, over, ttl, owner, .. } => {
+                let record = LockRecord { ballot: *ballot, attempt: Some(*attempt), lease: lease.clone(), owner: owner.clone() };
+                call.arg(written(text, format_args!("{record}"))).arg(ttl.as_millis() as u64);
+                if let Some(over) = over {
+                    call.arg(digits(text, *over));
+                }
+            }
+            Command::Extend { lease, ttl, .. } => drop(call.arg(with_blank(text, lease)).arg(ttl.as_millis() as u64)),
+            Command::Release { lease, up_to, .. } => drop(call.arg(with_blank(text, lease)).arg(digits(text, *up_to))),
+            Command::Cancel { lease, attempt, up_to, .. } => {
+                call.arg(with_blank(text, lease)).arg(written(text, format_args!("{attempt}"))).arg(digits(text, *up_to));
+            }
+            Command::Inspect { .. } => {}
+            Command::Scan { prefix, cursor, limit } => {
+                let cursor = if cursor.is_empty() { "0" } else { cursor };
+                call.arg(cursor).arg(glob(&self.lock_prefix, prefix)).arg(*limit);
+            }
         }
     }
-    call.arg(&*epoch.text).arg(epoch.ready_at_ms);
-    for duration in [agreement.window, Agreement::STEP_BACK, Agreement::HIGH_WATER_LAG] {
-        call.arg(duration.as_micros() as u64);
+
+    /// Reads the answer to [`VotingScript::encode`] of the same `commands`.
+    pub fn decode(&self, value: Value, commands: &[Arc<Command>]) -> Result<BatchReply, Garbled> {
+        let Value::Array(parts) = value else { return Err(Garbled) };
+        let mut parts = parts.into_iter();
+        let (Some(Value::Int(now_us)), Some(Value::BulkString(letters))) = (parts.next(), parts.next()) else { return Err(Garbled) };
+        if letters.len() != commands.len() {
+            return Err(Garbled);
+        }
+        let answers = commands.iter().zip(letters).map(|(command, letter)| self.answer(command, letter, &mut parts)).collect::<Result<_, _>>()?;
+        if parts.next().is_some() {
+            return Err(Garbled);
+        }
+        Ok(BatchReply { now_us: now_us as u64, answers })
     }
-    call.arg(agreement.fence_keep().as_millis() as u64);
-    for command in commands {
-        arguments(&mut call, command, lock_prefix, &mut name);
+
+    /// Reads one answer, and as many details as it has.
+    fn answer(&self, command: &Command, letter: u8, details: &mut impl Iterator<Item = Value>) -> Result<Answer<Reply>, Garbled> {
+        let mut detail = || details.next().ok_or(Garbled);
+        let reply = match (command, letter) {
+            (_, b'e') => return Ok(Err(Abstention::Epoch)),
+            (_, b'b') => return Ok(Err(Abstention::ClockBack)),
+            (_, b'q') => return Ok(Err(Abstention::Quarantined { left: left(&detail()?)?.ok_or(Garbled)? })),
+            (_, b'f') => return Ok(Err(Abstention::Failed(text(&detail()?)?.unwrap_or("the command failed").to_owned()))),
+            (Command::Acquire { .. }, b'5') => {
+                return Ok(Err(Abstention::Failed("a Redis key of this name holds something that is not a lock".into())));
+            }
+            (Command::Acquire { .. }, b'0') => Reply::Acquire(AcquireVote::Busy(holder(&detail()?)?)),
+            (Command::Acquire { .. }, b'1') => Reply::Acquire(AcquireVote::Accepted),
+            (Command::Acquire { .. }, b'2') => {
+                let (left, ballot) = lease_of(&detail()?)?;
+                Reply::Acquire(AcquireVote::Mine { ballot, left })
+            }
+            (Command::Acquire { .. }, b'3') => {
+                let floor = text(&detail()?)?.and_then(|text| text.parse().ok()).ok_or(Garbled)?;
+                Reply::Acquire(AcquireVote::Stale { floor: Ballot::from_micros(floor) })
+            }
+            (Command::Acquire { .. }, b'4') => Reply::Acquire(AcquireVote::Ahead),
+            (Command::Extend { .. }, b'0') => Reply::Extend(ExtendVote::Gone),
+            (Command::Extend { .. }, b'1') => {
+                let (left, ballot) = lease_of(&detail()?)?;
+                Reply::Extend(ExtendVote::Extended { ballot, left })
+            }
+            (Command::Extend { .. }, b'2') => Reply::Extend(ExtendVote::HeldByOther),
+            (Command::Release { .. }, b'0') => Reply::Release(ReleaseVote::NotHeld),
+            (Command::Release { .. }, b'1') => Reply::Release(ReleaseVote::Freed),
+            (Command::Release { .. }, b'2') => Reply::Release(ReleaseVote::HeldByOther),
+            (Command::Release { .. }, b'3') => Reply::Release(ReleaseVote::Newer { ballot: ballot(&detail()?)? }),
+            (Command::Cancel { .. }, b'0' | b'1') => Reply::Cancel { freed: letter == b'1' },
+            (Command::Inspect { .. }, b'0') => Reply::Inspect(InspectVote::Free),
+            (Command::Inspect { .. }, b'1') => {
+                let detail = detail()?;
+                let lease = text(part(&detail, 1)?)?.and_then(LockRecord::parse).map(|record| record.lease);
+                Reply::Inspect(InspectVote::Held { lease, holder: holder(&detail)? })
+            }
+            (Command::Scan { .. }, b'1') => {
+                let detail = detail()?;
+                Reply::Page(page(part(&detail, 0)?, part(&detail, 1)?, &self.lock_prefix)?)
+            }
+            _ => return Err(Garbled),
+        };
+        Ok(Ok(reply))
     }
-    call
+}
+
+fn verb(command: &Command) -> &'static str {
+    match command {
+        Command::Acquire { over: None, .. } => "A",
+        Command::Acquire { over: Some(_), .. } => "O",
+        Command::Extend { .. } => "E",
+        Command::Release { .. } => "R",
+        Command::Cancel { .. } => "C",
+        Command::Inspect { .. } => "I",
+        Command::Scan { .. } => "S",
+    }
+}
+
+fn belongs_with(one: &Arc<Command>, next: &Arc<Command>) -> bool {
+    verb(one) == verb(next)
+}
+
+/// A run of releases in parts, none of which has a lock twice: the script looks at all of a part before it frees any.
+fn distinct(run: &[Arc<Command>]) -> Vec<&[Arc<Command>]> {
+    let is_release = matches!(*run[0], Command::Release { .. });
+    let (mut parts, mut begin, mut seen) = (Vec::with_capacity(1), 0, HashSet::new());
+    for (at, command) in run.iter().enumerate().filter(|_| is_release) {
+        if !seen.insert(lock_of(command)) {
+            parts.push(&run[begin..at]);
+            (begin, seen) = (at, HashSet::from([lock_of(command)]));
+        }
+    }
+    parts.push(&run[begin..]);
+    parts
+}
+
+/// How many Redis keys it needs: a release its lock, others a fence as well.
+fn keys_of(command: &Command) -> usize {
+    match command {
+        Command::Scan { .. } => 0,
+        Command::Release { .. } => 1,
+        _ => 2,
+    }
 }
 
 fn lock_of(command: &Command) -> Option<&LockKey> {
@@ -49,29 +191,6 @@ fn lock_of(command: &Command) -> Option<&LockKey> {
         Command::Cancel { key, .. } | Command::Inspect { key } => Some(key),
         Command::Scan { .. } => None,
     }
-}
-
-fn arguments(call: &mut Cmd, command: &Command, lock_prefix: &str, text: &mut String) {
-    match command {
-        Command::Acquire { lease, attempt, ballot, over, ttl, owner, .. } => {
-            let record = LockRecord { ballot: *ballot, attempt: Some(*attempt), lease: lease.clone(), owner: owner.clone() };
-            match over {
-                None => call.arg("A"),
-                Some(over) => call.arg("O").arg(digits(text, *over)),
-            };
-            call.arg(written(text, format_args!("{record}"))).arg(ttl.as_millis() as u64)
-        }
-        Command::Extend { lease, ttl, .. } => call.arg("E").arg(with_blank(text, lease)).arg(ttl.as_millis() as u64),
-        Command::Release { lease, up_to, .. } => call.arg("R").arg(with_blank(text, lease)).arg(digits(text, *up_to)),
-        Command::Cancel { lease, attempt, up_to, .. } => {
-            call.arg("C").arg(with_blank(text, lease)).arg(written(text, format_args!("{attempt}"))).arg(digits(text, *up_to))
-        }
-        Command::Inspect { .. } => call.arg("I"),
-        Command::Scan { prefix, cursor, limit } => {
-            let cursor = if cursor.is_empty() { "0" } else { cursor };
-            call.arg("S").arg(cursor).arg(glob(lock_prefix, prefix)).arg(*limit)
-        }
-    };
 }
 
 /// Writes into a buffer that is used again and again.
@@ -104,117 +223,53 @@ fn glob(lock_prefix: &str, prefix: &str) -> String {
     pattern
 }
 
-/// Reads the answer to [`encode`] of the same `commands`.
-pub fn decode(value: Value, lock_prefix: &str, commands: &[Arc<Command>]) -> Result<BatchReply, Garbled> {
-    let Value::Array(replies) = value else { return Err(Garbled) };
-    let mut replies = replies.into_iter();
-    let Some(Value::Int(now_us)) = replies.next() else { return Err(Garbled) };
-    let answers: Vec<_> = commands.iter().zip(replies).map(|(command, reply)| answer(command, &reply, lock_prefix)).collect::<Result<_, _>>()?;
-    if answers.len() != commands.len() {
-        return Err(Garbled);
-    }
-    Ok(BatchReply { now_us: now_us as u64, answers })
-}
-
-fn answer(command: &Command, reply: &Value, lock_prefix: &str) -> Result<Answer<Reply>, Garbled> {
-    let (code, details) = match reply {
-        Value::Int(code) => (*code, &[][..]),
-        Value::Array(items) => match (command, &items[..]) {
-            // An abstention of two parts begins with its code instead.
-            (Command::Scan { .. }, [cursor @ Value::BulkString(_), names]) => return Ok(Ok(Reply::Page(page(cursor, names, lock_prefix)?))),
-            (_, [Value::Int(code), details @ ..]) => (*code, details),
-            _ => return Err(Garbled),
-        },
-        _ => return Err(Garbled),
-    };
-    if code < 0 {
-        return abstention(code, details).map(Err);
-    }
-    let reply = match command {
-        Command::Acquire { .. } if code == 5 => {
-            return Ok(Err(Abstention::Failed("a Redis key of this name holds something that is not a lock".into())));
-        }
-        Command::Acquire { .. } => Reply::Acquire(acquire_vote(code, details)?),
-        Command::Extend { .. } => Reply::Extend(match code {
-            0 => ExtendVote::Gone,
-            1 => ExtendVote::Extended { left: left(details)?.unwrap_or_default(), ballot: ballot(details.get(1))? },
-            2 => ExtendVote::HeldByOther,
-            _ => return Err(Garbled),
-        }),
-        Command::Release { .. } => Reply::Release(match code {
-            0 => ReleaseVote::NotHeld,
-            1 => ReleaseVote::Freed,
-            2 => ReleaseVote::HeldByOther,
-            3 => ReleaseVote::Newer { ballot: ballot(details.first())? },
-            _ => return Err(Garbled),
-        }),
-        Command::Cancel { .. } => Reply::Cancel { freed: code == 1 },
-        Command::Inspect { .. } if code == 0 => Reply::Inspect(InspectVote::Free),
-        Command::Inspect { .. } => {
-            let lease = text(details.get(1))?.and_then(LockRecord::parse).map(|record| record.lease);
-            Reply::Inspect(InspectVote::Held { lease, holder: holder(details)? })
-        }
-        Command::Scan { .. } => return Err(Garbled),
-    };
-    Ok(Ok(reply))
-}
-
-fn abstention(code: i64, details: &[Value]) -> Result<Abstention, Garbled> {
-    match (code, details.first()) {
-        (-1, _) => Ok(Abstention::Epoch),
-        (-2, _) => Ok(Abstention::ClockBack),
-        (-3, Some(Value::Int(left_ms))) => Ok(Abstention::Quarantined { left: Duration::from_millis(*left_ms as u64) }),
-        (-4, said) => Ok(Abstention::Failed(text(said)?.unwrap_or("the command failed").to_owned())),
-        _ => Err(Garbled),
-    }
-}
-
-fn acquire_vote(code: i64, details: &[Value]) -> Result<AcquireVote, Garbled> {
-    Ok(match (code, details) {
-        (1, _) => AcquireVote::Accepted,
-        (0, details) => AcquireVote::Busy(holder(details)?),
-        (2, details) => AcquireVote::Mine { left: left(details)?.unwrap_or_default(), ballot: ballot(details.get(1))? },
-        (3, [floor]) => AcquireVote::Stale { floor: Ballot::from_micros(text(Some(floor))?.and_then(|text| text.parse().ok()).ok_or(Garbled)?) },
-        (4, _) => AcquireVote::Ahead,
-        _ => return Err(Garbled),
-    })
-}
-
 /// `left, record` of whoever holds the lock. A record that does not parse is another program's.
-fn holder(details: &[Value]) -> Result<Holder, Garbled> {
-    let left = left(details)?;
-    let record = text(details.get(1))?.and_then(LockRecord::parse);
+fn holder(detail: &Value) -> Result<Holder, Garbled> {
+    let left = left(part(detail, 0)?)?;
+    let record = text(part(detail, 1)?)?.and_then(LockRecord::parse);
     Ok(match record {
         Some(record) => Holder { ballot: Some(record.ballot), owner: record.owner, left },
         None => Holder { ballot: None, owner: None, left },
     })
 }
 
-/// Redis says -1 of a key that never expires.
-fn left(details: &[Value]) -> Result<Option<Duration>, Garbled> {
-    match details.first() {
-        Some(Value::Int(left_ms)) => Ok(u64::try_from(*left_ms).ok().map(Duration::from_millis)),
+/// `left, record` of the caller's own lease.
+fn lease_of(detail: &Value) -> Result<(Duration, Ballot), Garbled> {
+    Ok((left(part(detail, 0)?)?.unwrap_or_default(), ballot(part(detail, 1)?)?))
+}
+
+fn part(detail: &Value, at: usize) -> Result<&Value, Garbled> {
+    match detail {
+        Value::Array(parts) => parts.get(at).ok_or(Garbled),
         _ => Err(Garbled),
     }
 }
 
-fn ballot(record: Option<&Value>) -> Result<Ballot, Garbled> {
+/// Redis says -1 of a key that never expires.
+fn left(value: &Value) -> Result<Option<Duration>, Garbled> {
+    match value {
+        Value::Int(left_ms) => Ok(u64::try_from(*left_ms).ok().map(Duration::from_millis)),
+        _ => Err(Garbled),
+    }
+}
+
+fn ballot(record: &Value) -> Result<Ballot, Garbled> {
     text(record)?.and_then(LockRecord::parse).map(|record| record.ballot).ok_or(Garbled)
 }
 
-/// The text of a bulk string; none if it is missing or not UTF-8, as another program's value may be.
-fn text(value: Option<&Value>) -> Result<Option<&str>, Garbled> {
+/// The text of a string; none if it is not UTF-8, as another program's value may be.
+fn text(value: &Value) -> Result<Option<&str>, Garbled> {
     match value {
-        Some(Value::BulkString(bytes)) => Ok(std::str::from_utf8(bytes).ok()),
-        Some(Value::SimpleString(text)) => Ok(Some(text)),
+        Value::BulkString(bytes) => Ok(std::str::from_utf8(bytes).ok()),
+        Value::SimpleString(text) => Ok(Some(text)),
         _ => Err(Garbled),
     }
 }
 
 fn page(cursor: &Value, names: &Value, lock_prefix: &str) -> Result<Page, Garbled> {
     let Value::Array(names) = names else { return Err(Garbled) };
-    let cursor = text(Some(cursor))?.ok_or(Garbled)?;
-    let names = names.iter().filter_map(|name| text(Some(name)).ok().flatten());
+    let cursor = text(cursor)?.ok_or(Garbled)?;
+    let names = names.iter().filter_map(|name| text(name).ok().flatten());
     let keys = names.filter_map(|name| LockKey::new(name.strip_prefix(lock_prefix)?).ok()).collect();
     Ok(Page { keys, next: (cursor != "0").then(|| cursor.to_owned()) })
 }

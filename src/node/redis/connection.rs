@@ -10,8 +10,9 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::NodeAddress;
+use super::batch::VotingScript;
 use super::handshake::{self, Certified};
-use super::{NodeAddress, batch};
 use crate::node::{Agreement, ClusterClock, Fault};
 
 /// Everything that a handshake needs to know beside the server's own answers.
@@ -43,12 +44,13 @@ impl NodeConnection {
 pub struct Manager {
     redis: RedisConnectionManager,
     greeter: Greeter,
+    script: Arc<VotingScript>,
 }
 
 impl Manager {
-    pub fn new(greeter: Greeter) -> Result<Self, Fault> {
+    pub fn new(greeter: Greeter, script: Arc<VotingScript>) -> Result<Self, Fault> {
         let refused = |error: redis::RedisError| Fault::Refused(error.category().to_owned());
-        Ok(Self { redis: RedisConnectionManager::new(greeter.address.connection_info()).map_err(refused)?, greeter })
+        Ok(Self { redis: RedisConnectionManager::new(greeter.address.connection_info()).map_err(refused)?, greeter, script })
     }
 
     pub fn greeter(&self) -> &Greeter {
@@ -70,9 +72,9 @@ impl Manager {
     pub async fn greet(&self, fresh: bool) -> Result<NodeConnection, Fault> {
         let mut redis = self.dial().await?;
         let certified = handshake::certify(&mut redis, &self.greeter, fresh).await?;
-        let loaded: Result<String, _> = redis::cmd("SCRIPT").arg("LOAD").arg(batch::SCRIPT).query_async(&mut redis).await;
+        let loaded: Result<String, _> = redis::cmd("SCRIPT").arg("LOAD").arg(&self.script.text).query_async(&mut redis).await;
         match loaded {
-            Ok(sha) if sha == super::script_sha() => Ok(NodeConnection { redis, certified, broken: false }),
+            Ok(sha) if sha == self.script.sha => Ok(NodeConnection { redis, certified, broken: false }),
             Ok(_) => Err(Fault::Refused("the server loaded another script than it was sent".into())),
             Err(error) => Err(connect_fault(&error)),
         }

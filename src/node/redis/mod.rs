@@ -6,7 +6,7 @@ mod connection;
 mod handshake;
 mod info;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bb8::{Pool, PooledConnection};
@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use address::{NodeAddress, NodeAddressError};
+use batch::VotingScript;
 pub use connection::Greeter;
 use connection::{Failures, Manager, NodeConnection};
 
@@ -45,13 +46,14 @@ pub struct RedisNode {
     /// Probes have a connection of their own, so that load and a full pool don't look like a dead node.
     prober: Manager,
     probe_connection: Mutex<Option<NodeConnection>>,
-    lock_prefix: String,
+    script: Arc<VotingScript>,
 }
 
 impl RedisNode {
     /// Connects to nothing yet. Must be called within a tokio runtime.
     pub fn new(settings: RedisSettings) -> Result<Self, Fault> {
         let failures = Failures::new();
+        let script = Arc::new(VotingScript::new(&settings.greeter.agreement, settings.lock_prefix));
         let pool = Pool::builder()
             .max_size(settings.pool_size)
             .min_idle(None)
@@ -61,8 +63,9 @@ impl RedisNode {
             .max_lifetime(None)
             .idle_timeout(None)
             .error_sink(Box::new(failures.clone()))
-            .build_unchecked(Manager::new(settings.greeter.clone())?);
-        Ok(Self { pool, failures, prober: Manager::new(settings.greeter)?, probe_connection: Mutex::new(None), lock_prefix: settings.lock_prefix })
+            .build_unchecked(Manager::new(settings.greeter.clone(), Arc::clone(&script))?);
+        let prober = Manager::new(settings.greeter, Arc::clone(&script))?;
+        Ok(Self { pool, failures, prober, probe_connection: Mutex::new(None), script })
     }
 
     /// Sends the batch again, once, if the server had lost its scripts: then it carried nothing out.
@@ -76,7 +79,7 @@ impl RedisNode {
     /// None if the server does not know the script.
     async fn call_once(&self, commands: &[Arc<Command>], deadline: Instant) -> Result<Option<BatchReply>, Fault> {
         let mut connection = timeout_at(deadline, self.connection()).await.unwrap_or_else(|_| Err(no_connection()))?;
-        let call = batch::encode(script_sha(), &connection.certified.epoch, &self.prober.greeter().agreement, &self.lock_prefix, commands);
+        let call = self.script.encode(&connection.certified.epoch, commands);
         connection.broken = true;
         let value = match timeout_at(deadline, answer_to(&mut connection.redis, &call)).await {
             Err(_) => return Err(Fault::Lost("no answer in time".into())),
@@ -85,7 +88,7 @@ impl RedisNode {
             Ok(Err(error)) => return Err(call_fault(&error)),
             Ok(Ok(value)) => value,
         };
-        let reply = batch::decode(value, &self.lock_prefix, commands).map_err(|_| Fault::Lost("the node's answer is not one of ours".into()))?;
+        let reply = self.script.decode(value, commands).map_err(|_| Fault::Lost("the node's answer is not one of ours".into()))?;
         connection.broken = reply.answers.iter().any(|answer| matches!(answer, Err(Abstention::Epoch | Abstention::ClockBack)));
         Ok(Some(reply))
     }
@@ -184,10 +187,4 @@ fn call_fault(error: &redis::RedisError) -> Fault {
         Some("LOADING" | "NOAUTH" | "BUSY") => connection::connect_fault(error),
         _ => Fault::Lost(error.to_string()),
     }
-}
-
-/// The name under which a server knows the voting script.
-fn script_sha() -> &'static str {
-    static SHA: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(batch::SCRIPT));
-    SHA.get_hash()
 }
