@@ -13,8 +13,8 @@
 //! - [`node`] is one voting server with one verb, *apply a batch of commands*. [`node::State`] says what a
 //!   node does; the embedded node makes it durable, the Redis node is the same in Lua. A queue in front of
 //!   each node turns the commands of concurrent requests into batches.
-//! - [`redlock`] asks all nodes at once, stops at the verdict, and finishes or undoes what was begun, whatever
-//!   becomes of the request.
+//! - [`redlock`] asks a majority first and the others if need be, stops at the verdict, and finishes or undoes what
+//!   was begun, whatever becomes of the request.
 //! - [`http`] maps the path to a lock and the method to a verb, and every refusal to a problem document.
 //! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
 //!
@@ -30,6 +30,9 @@
 //!   this lock, or is further than the window W from its own clock; refuses while another lease holds the lock;
 //!   otherwise writes lock and fence. Q acceptances of one ballot are a grant. If some nodes had seen a higher
 //!   ballot the attempt goes on above it, three rounds at most. In the usual case it is one round trip.
+//! - *A majority first.* An acquire goes to Q nodes that are likely to answer at once; if they don't grant it, or take
+//!   unusually long, to the others as well. These get their copy of a granted lease a moment later, and none at all if
+//!   it was released by then. To the protocol the messages that were not sent are messages that were lost.
 //! - *Tokens grow.* Two grants share a node, and a node's accepted ballots of a lock only grow, so a token that
 //!   was granted later is greater. This needs no timing at all from clients, gateways or the network.
 //! - *Leases exclude each other.* A grant's validity ends before the records of its majority do: ttl minus a

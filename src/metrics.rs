@@ -45,6 +45,8 @@ pub struct Metrics {
     pub operations: IntCounterVec,
     pub rounds: IntCounter,
     pub second_rounds: IntCounter,
+    pub widened: IntCounter,
+    pub copies_spared: IntCounter,
     pub undo_waiting: IntGauge,
     pub undo_dropped: IntCounter,
     findings: IntGaugeVec,
@@ -99,6 +101,17 @@ impl Metrics {
                 IntCounterVec::new(Opts::new("redlockd_operations_total", "Operations on locks, by kind and outcome."), &["operation", "outcome"]),
             )?,
             rounds: keep(&registry, IntCounter::new("redlockd_acquire_rounds_total", "Rounds of votes on acquires."))?,
+            widened: keep(
+                &registry,
+                IntCounter::new(
+                    "redlockd_acquire_widened_total",
+                    "Acquires for which the majority that was asked first was not enough, or not quick enough.",
+                ),
+            )?,
+            copies_spared: keep(
+                &registry,
+                IntCounter::new("redlockd_copies_spared_total", "Leases that were given back before the rest of the nodes had a copy of them."),
+            )?,
             second_rounds: keep(
                 &registry,
                 IntCounter::new(

@@ -53,6 +53,8 @@ pub struct NodeStatus {
 pub struct Health {
     faults_in_a_row: AtomicU32,
     open: AtomicBool,
+    /// When a probe was answered last it had no quarantine before it.
+    votes: AtomicBool,
     seen: Mutex<Seen>,
 }
 
@@ -69,7 +71,12 @@ impl Default for Health {
     fn default() -> Self {
         let reason = Some(UNKNOWN.to_owned());
         let status = NodeStatus { state: NodeState::Down, reason, round_trip: None, facts: None };
-        Self { faults_in_a_row: AtomicU32::new(0), open: AtomicBool::new(true), seen: Mutex::new(Seen { status, ready_at: Instant::now() }) }
+        Self {
+            faults_in_a_row: AtomicU32::new(0),
+            open: AtomicBool::new(true),
+            votes: AtomicBool::new(false),
+            seen: Mutex::new(Seen { status, ready_at: Instant::now() }),
+        }
     }
 }
 
@@ -77,6 +84,11 @@ impl Health {
     /// Whether asking the node makes sense at all.
     pub fn is_reachable(&self) -> bool {
         !self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is likely to vote when it is asked, and at once.
+    pub fn is_promising(&self) -> bool {
+        self.is_reachable() && self.votes.load(Ordering::Relaxed) && self.faults_in_a_row.load(Ordering::Relaxed) == 0
     }
 
     pub fn status(&self) -> NodeStatus {
@@ -108,6 +120,7 @@ impl Health {
         let mut seen = self.seen();
         let state = if probe.quarantine_left.is_zero() { NodeState::Up } else { NodeState::Quarantined { left: probe.quarantine_left } };
         let changed = state.as_str() != seen.status.state.as_str();
+        self.votes.store(state == NodeState::Up, Ordering::Relaxed);
         seen.ready_at = Instant::now() + probe.quarantine_left;
         seen.status = NodeStatus { state, reason: None, round_trip: Some(probe.round_trip), facts: Some(probe.facts) };
         drop(seen);

@@ -8,8 +8,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::ballots::Ballots;
+use super::copies::Copies;
+use super::patience::Patience;
 use super::undo::Undo;
-use crate::lease::Quorum;
+use crate::lease::{NodeSet, Quorum};
 use crate::metrics::Metrics;
 use crate::node::{Call, ClusterClock, Command, Node, NodeName, NodeQueue, NodeState, NodeStatus, PROBE_INTERVAL, QueueSettings, Receiver};
 
@@ -30,13 +32,19 @@ pub struct ClusterSettings {
     pub bootstrap: bool,
 }
 
+/// How long one majority is asked first.
+const TURN: Duration = Duration::from_secs(1);
+
 /// N nodes with their queues, the clock and the ballots.
 pub struct Cluster {
     queues: Arc<[Arc<NodeQueue>]>,
     quorum: Quorum,
     clock: Arc<ClusterClock>,
     ballots: Ballots,
+    patience: Patience,
+    copies: Arc<Copies>,
     undo: Arc<Undo>,
+    started: Instant,
     settings: ClusterSettings,
     metrics: Arc<Metrics>,
 }
@@ -72,7 +80,8 @@ impl Cluster {
         }
         let undo = Undo::start(Arc::clone(&queues), settings.node_timeout, Arc::clone(&metrics));
         let ballots = Ballots::new(Arc::clone(&clock), settings.window);
-        Arc::new(Self { queues, quorum, clock, ballots, undo, settings, metrics })
+        let (patience, copies, started) = (Patience::default(), Copies::start(), Instant::now());
+        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, started, settings, metrics })
     }
 
     pub fn quorum(&self) -> Quorum {
@@ -97,21 +106,30 @@ impl Cluster {
     pub async fn settled(&self) {
         let mut tick = interval(Duration::from_millis(10));
         let busy = |queue: &Arc<NodeQueue>| !queue.is_idle() || !self.undo.is_empty(queue.index());
-        while self.queues.iter().any(busy) {
+        while !self.copies.is_empty() || self.queues.iter().any(busy) {
             tick.tick().await;
         }
     }
 
-    /// Asks every node `command` in `round`. A node that takes nothing has answered with that.
+    /// The majority that is asked first: nodes that are likely to answer at once, or all if those are too few.
+    ///
+    /// For a while it is the same one, so that batches are large; then the next node's turn begins.
+    pub(super) fn lead(&self) -> NodeSet {
+        let nodes = self.quorum.nodes();
+        let turn = (self.started.elapsed().as_millis() / TURN.as_millis()) as usize;
+        let in_turn = (0..nodes).map(|place| (turn + place) % nodes);
+        let lead: NodeSet = in_turn.filter(|node| self.queues[*node].health().is_promising()).take(self.quorum.required()).collect();
+        if lead.len() < self.quorum.required() { NodeSet::all(self.quorum) } else { lead }
+    }
+
+    /// Asks `nodes` `command` in `round`. A node that takes nothing has answered with that.
     ///
     /// The receiver may be answered, and may ask again, before this returns; it must hold no lock of its own.
-    pub(super) fn ask_all<R: Receiver>(&self, receiver: &Arc<R>, round: u8, command: Command, call_timeout: Duration) {
-        let command = Arc::new(command);
-        let deadline = Instant::now() + call_timeout;
-        for queue in self.queues.iter() {
-            let call = Call { command: Arc::clone(&command), receiver: Arc::clone(receiver) as _, tag: round, deadline };
-            if let Err(abstention) = queue.submit(call) {
-                Arc::clone(receiver).receive(queue.index(), round, Err(abstention));
+    pub(super) fn ask<R: Receiver>(&self, receiver: &Arc<R>, nodes: NodeSet, round: u8, command: &Arc<Command>, deadline: Instant) {
+        for node in nodes.iter() {
+            let call = Call { command: Arc::clone(command), receiver: Arc::clone(receiver) as _, tag: round, deadline };
+            if let Err(abstention) = self.queues[node].submit(call) {
+                Arc::clone(receiver).receive(node, round, Err(abstention));
             }
         }
     }
@@ -126,6 +144,14 @@ impl Cluster {
 
     pub(super) fn ballots(&self) -> &Ballots {
         &self.ballots
+    }
+
+    pub(super) fn patience(&self) -> &Patience {
+        &self.patience
+    }
+
+    pub(super) fn copies(&self) -> &Arc<Copies> {
+        &self.copies
     }
 
     pub(super) fn undo(&self) -> &Arc<Undo> {

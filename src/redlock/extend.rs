@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::poll::{Tally, poll};
+use super::poll::{Question, Tally, poll};
 use super::{Shortfall, call_timeout, short};
 use crate::lease::{Abstention, Answer, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
 use crate::node::{Command, Reply};
@@ -39,8 +39,12 @@ pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: T
     let started_us = cluster.clock().estimate_us();
     let extending = Extending(Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin));
     let timeout = call_timeout(cluster, ttl.get());
-    let command = Command::Extend { key, lease, ttl: ttl.get() };
-    match poll(cluster, command, extending, timeout).await {
+    if let Some(flight) = cluster.copies().recall(&key, &lease) {
+        // A lease that goes on has to be where it can outlive some nodes.
+        flight.copy();
+    }
+    let question = Question::to_all(cluster, Command::Extend { key, lease, ttl: ttl.get() }, timeout);
+    match poll(cluster, question, extending).await {
         ExtensionVerdict::Extended { fencing_token, valid_for, granted } => {
             Ok(Extended { fencing_token, valid_for, granted, expires_at_us: started_us + valid_for.as_micros() as u64 })
         }

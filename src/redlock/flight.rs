@@ -1,5 +1,8 @@
 //! An acquire under way: rounds of votes, the verdict to its owner, and the undoing of what was lost.
 //!
+//! A majority is asked first. The other nodes are asked in the same round as soon as it turns out not to be enough, or
+//! not quick enough; if it is, they get their copy of the lease after the grant.
+//!
 //! The flight lives until the last node has answered, whatever becomes of the request: axum drops a handler's
 //! future when its client goes away, and a node that was silent may have said yes.
 
@@ -13,7 +16,7 @@ use tokio::time::Instant;
 use super::acquire::AcquireRequest;
 use super::call_timeout;
 use super::cluster::Cluster;
-use crate::lease::{Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, LeaseId, Loss, Terms, Verdict};
+use crate::lease::{Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, LeaseId, LockKey, Loss, NodeSet, Terms, Verdict};
 use crate::node::{Call, Command, Receiver, Reply};
 
 /// What an owner is told, once.
@@ -35,6 +38,10 @@ struct Progress {
     /// When the owner stops waiting for this round, or for the undoing.
     deadline: Instant,
     nodes: Vec<NodeProgress>,
+    /// What this round asks.
+    command: Arc<Command>,
+    /// Who has not been asked in this round.
+    unasked: NodeSet,
     owner: Option<oneshot::Sender<Outcome>>,
 }
 
@@ -60,7 +67,7 @@ enum Stage {
 /// What is left to do once the lock on the progress is let go.
 enum Next {
     Nothing,
-    Ask { round: u8, command: Command },
+    Ask { round: u8, nodes: NodeSet, command: Arc<Command>, deadline: Instant },
     Cancel { nodes: Vec<usize>, up_to: Ballot },
 }
 
@@ -72,32 +79,50 @@ impl Flight {
         let started = Instant::now();
         let terms = Terms { ttl: request.ttl, margin: cluster.settings().clock_jump_margin };
         let call_timeout = call_timeout(cluster, request.ttl.get());
+        let attempt_id = AttemptId(rand::rng().random());
         let ballot = cluster.ballots().draw();
-        let first = NodeProgress { outstanding: 1, ..NodeProgress::default() };
         let progress = Progress {
             attempt: Attempt::new(cluster.quorum(), terms, ballot),
             stage: Stage::Voting,
             deadline: started + call_timeout,
-            nodes: vec![first; cluster.quorum().nodes()],
+            nodes: vec![NodeProgress::default(); cluster.quorum().nodes()],
+            command: Arc::new(acquire_command(&request, &lease, attempt_id, ballot, None)),
+            unasked: NodeSet::all(cluster.quorum()),
             owner: Some(owner),
         };
-        let flight = Arc::new(Self {
-            cluster: Arc::clone(cluster),
-            request,
-            lease,
-            attempt_id: AttemptId(rand::rng().random()),
-            started,
-            call_timeout,
-            progress: Mutex::new(progress),
-        });
+        let flight =
+            Arc::new(Self { cluster: Arc::clone(cluster), request, lease, attempt_id, started, call_timeout, progress: Mutex::new(progress) });
         cluster.metrics().rounds.inc();
-        cluster.ask_all(&flight, 1, flight.acquire_command(ballot, None), call_timeout);
+        flight.begin();
         flight
     }
 
-    fn acquire_command(&self, ballot: Ballot, over: Option<Ballot>) -> Command {
-        let AcquireRequest { key, ttl, owner, .. } = self.request.clone();
-        Command::Acquire { key, lease: self.lease.clone(), attempt: self.attempt_id, ballot, over, ttl: ttl.get(), owner }
+    fn begin(self: &Arc<Self>) {
+        let mut progress = self.progress();
+        let next = progress.ask(self.cluster.lead(), self.started + self.call_timeout);
+        if !progress.unasked.is_empty() {
+            progress.deadline = self.started + self.cluster.patience().within(self.call_timeout);
+        }
+        drop(progress);
+        self.act(next);
+    }
+
+    /// What the lease is known by.
+    pub fn lease(&self) -> (LockKey, LeaseId) {
+        (self.request.key.clone(), self.lease.clone())
+    }
+
+    /// Who may have a record of it.
+    pub fn asked(&self) -> NodeSet {
+        NodeSet::all(self.cluster.quorum()).without(self.progress().unasked)
+    }
+
+    /// Sends the granted lease to the nodes that have not been asked for it.
+    pub fn copy(self: &Arc<Self>) {
+        let mut progress = self.progress();
+        let next = if let Stage::Won = progress.stage { progress.ask_the_rest(Instant::now() + self.call_timeout) } else { Next::Nothing };
+        drop(progress);
+        self.act(next);
     }
 
     pub fn deadline(&self) -> Instant {
@@ -114,6 +139,11 @@ impl Flight {
         }
         if let Stage::Lost(_) = progress.stage {
             return progress.tell_loss();
+        }
+        if matches!(progress.stage, Stage::Voting) && !progress.unasked.is_empty() {
+            let next = self.widen(&mut progress);
+            drop(progress);
+            return self.act(next);
         }
         for node in 0..progress.nodes.len() {
             if matches!(progress.stage, Stage::Voting) && progress.attempt.round() == round && 0 < progress.nodes[node].outstanding {
@@ -157,26 +187,45 @@ impl Flight {
         self.act(next);
     }
 
-    fn react(&self, progress: &mut Progress, verdict: Verdict) -> Next {
+    fn react(self: &Arc<Self>, progress: &mut Progress, verdict: Verdict) -> Next {
         match verdict {
+            Verdict::Pending if progress.has_heard_all_asked() => self.widen(progress),
             Verdict::Pending => Next::Nothing,
             Verdict::NextRound { floor, over } => {
                 let ballot = self.cluster.ballots().draw_above(floor);
                 progress.attempt.begin_round(ballot);
                 progress.deadline = Instant::now() + self.call_timeout;
-                progress.nodes.iter_mut().for_each(|node| node.outstanding += 1);
+                progress.command = Arc::new(acquire_command(&self.request, &self.lease, self.attempt_id, ballot, over));
+                progress.unasked = NodeSet::all(self.cluster.quorum());
                 self.cluster.metrics().rounds.inc();
                 self.cluster.metrics().second_rounds.inc();
-                Next::Ask { round: progress.attempt.round(), command: self.acquire_command(ballot, over) }
+                progress.ask_the_rest(progress.deadline)
             }
-            Verdict::Granted(grant) => {
-                progress.stage = Stage::Won;
-                match progress.owner.take().map(|owner| owner.send(Ok(grant))) {
-                    Some(Ok(())) => Next::Nothing,
-                    _ => self.lose(progress, None),
-                }
-            }
+            Verdict::Granted(grant) => self.win(progress, grant),
             Verdict::Lost(loss) => self.lose(progress, Some(loss)),
+        }
+    }
+
+    /// The majority that was asked first does not decide, or takes long: the others are asked as well.
+    fn widen(&self, progress: &mut Progress) -> Next {
+        if !progress.unasked.is_empty() {
+            self.cluster.metrics().widened.inc();
+            progress.deadline = self.started + self.call_timeout;
+        }
+        progress.ask_the_rest(progress.deadline)
+    }
+
+    fn win(self: &Arc<Self>, progress: &mut Progress, grant: Grant) -> Next {
+        progress.stage = Stage::Won;
+        self.cluster.patience().observe(self.started.elapsed());
+        // A repeat makes firm what it finds, on every node. A fresh lease is registered before its owner is told, who may
+        // release it at once.
+        let rest_is_asked_later =
+            !grant.replayed && (progress.unasked.is_empty() || self.cluster.copies().add(self, self.cluster.patience().usual()));
+        match progress.owner.take().map(|owner| owner.send(Ok(grant))) {
+            Some(Ok(())) if rest_is_asked_later => Next::Nothing,
+            Some(Ok(())) => progress.ask_the_rest(Instant::now() + self.call_timeout),
+            _ => self.lose(progress, None),
         }
     }
 
@@ -193,7 +242,7 @@ impl Flight {
     fn act(self: &Arc<Self>, next: Next) {
         match next {
             Next::Nothing => {}
-            Next::Ask { round, command } => self.cluster.ask_all(self, round, command, self.call_timeout),
+            Next::Ask { round, nodes, command, deadline } => self.cluster.ask(self, nodes, round, &command, deadline),
             Next::Cancel { nodes, up_to } => self.cancel(&nodes, up_to),
         }
     }
@@ -235,6 +284,21 @@ impl NodeProgress {
 }
 
 impl Progress {
+    /// Counts `nodes` as asked in this round.
+    fn ask(&mut self, nodes: NodeSet, deadline: Instant) -> Next {
+        self.unasked = self.unasked.without(nodes);
+        nodes.iter().for_each(|node| self.nodes[node].outstanding += 1);
+        Next::Ask { round: self.attempt.round(), nodes, command: Arc::clone(&self.command), deadline }
+    }
+
+    fn ask_the_rest(&mut self, deadline: Instant) -> Next {
+        if self.unasked.is_empty() { Next::Nothing } else { self.ask(self.unasked, deadline) }
+    }
+
+    fn has_heard_all_asked(&self) -> bool {
+        self.nodes.iter().all(|node| node.outstanding == 0)
+    }
+
     fn tell_loss_once_undone(&mut self) {
         if self.nodes.iter().all(|node| !node.cancelling) {
             self.tell_loss();
@@ -249,6 +313,11 @@ impl Progress {
             let _ = owner.send(Err(loss));
         }
     }
+}
+
+fn acquire_command(request: &AcquireRequest, lease: &LeaseId, attempt: AttemptId, ballot: Ballot, over: Option<Ballot>) -> Command {
+    let AcquireRequest { key, ttl, owner, .. } = request.clone();
+    Command::Acquire { key, lease: lease.clone(), attempt, ballot, over, ttl: ttl.get(), owner }
 }
 
 impl Receiver for Flight {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::poll::{Tally, poll};
+use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short};
 use crate::lease::{Abstention, Answer, Holder, Inspection, InspectionVerdict, LockKey};
 use crate::node::{Command, Reply};
@@ -29,7 +29,8 @@ pub enum InspectError {
 
 pub async fn inspect(cluster: &Arc<Cluster>, key: LockKey) -> Result<Inspected, InspectError> {
     let tally = Inspecting(Inspection::new(cluster.quorum()));
-    match poll(cluster, Command::Inspect { key }, tally, cluster.settings().node_timeout).await {
+    let question = Question::to_all(cluster, Command::Inspect { key }, cluster.settings().node_timeout);
+    match poll(cluster, question, tally).await {
         InspectionVerdict::Free => Ok(Inspected::Free),
         InspectionVerdict::Held(holder) => Ok(Inspected::Held(holder)),
         InspectionVerdict::Contended => Ok(Inspected::Contended),

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
-use super::poll::{Tally, poll};
+use super::poll::{Question, Tally, poll};
 use super::{Redlock, Shortfall, shortfall};
 use crate::lease::{Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LockKey};
 use crate::node::{Call, Command, Page, Receiver, Reply};
@@ -174,7 +174,8 @@ async fn held(cluster: &Arc<Cluster>, mut keys: Vec<LockKey>, scanned: u32) -> R
 async fn look(cluster: &Arc<Cluster>, key: &LockKey, scanned: u32) -> Result<Option<ListedLock>, ListError> {
     let nodes = cluster.quorum().nodes();
     let views = Views { inspection: Inspection::new(cluster.quorum()), verdict: InspectionVerdict::Pending, holds: 0, answers: 0, nodes };
-    let (verdict, holds) = poll(cluster, Command::Inspect { key: key.clone() }, views, cluster.settings().node_timeout).await;
+    let (verdict, holds) =
+        poll(cluster, Question::to_all(cluster, Command::Inspect { key: key.clone() }, cluster.settings().node_timeout), views).await;
     match verdict {
         InspectionVerdict::Held(holder) if holds & scanned == 0 => Ok(Some(ListedLock { key: key.clone(), holder })),
         InspectionVerdict::Undecided { votes, .. } => Err(ListError::NoQuorum(shortfall(cluster, &votes))),

@@ -1,4 +1,4 @@
-//! The engine: asks all nodes at once, stops at the verdict, finishes or undoes what was begun.
+//! The engine: asks a majority first and all if need be, stops at the verdict, finishes or undoes what was begun.
 //!
 //! Each operation is a small state machine over the decisions of [`crate::lease`], driven by the answers that
 //! the nodes' queues deliver. Votes go straight into it; its owner is woken once, at the verdict.
@@ -6,10 +6,12 @@
 mod acquire;
 mod ballots;
 mod cluster;
+mod copies;
 mod extend;
 mod flight;
 mod inspect;
 mod list;
+mod patience;
 mod poll;
 mod release;
 mod undo;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
-use super::poll::{Tally, poll};
+use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short, shortfall};
-use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, Release, ReleaseVerdict};
+use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, NodeSet, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
 
 /// A release that is complete.
@@ -48,16 +48,26 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token
         return Err(ReleaseError::NotBegun(shortfall(cluster, &states)));
     }
     let reach = token.map_or(Ballot::from_micros(Ballot::MAX), FencingToken::ballot);
+    let everybody = NodeSet::all(cluster.quorum());
+    // Whoever was not asked for the lease has nothing to give back.
+    let fresh = cluster.copies().recall(&key, &lease);
+    let first = fresh.as_ref().map_or(everybody, |flight| flight.asked());
     let releasing = Releasing { cluster: Arc::clone(cluster), key, lease, reach };
     // Drawn, so that this gateway's next ballot is above the fence that it raises.
     let up_to = reach.min(cluster.ballots().draw());
-    match releasing.ask(Release::new(cluster.quorum(), reach), up_to).await {
+    let result = match releasing.ask(Release::new(cluster.quorum(), reach), up_to, first).await {
         // In a task of its own: what was begun is finished, whatever becomes of the request.
         ReleaseVerdict::NextRound { up_to, freed } => {
             tokio::spawn(releasing.go_on(up_to, freed)).await.expect("the task does not panic, and ends no later than this one")
         }
         verdict => finish(cluster, verdict),
+    };
+    match fresh {
+        Some(_) if result.is_ok() => cluster.metrics().copies_spared.inc(),
+        Some(flight) => flight.copy(),
+        None => {}
     }
+    result
 }
 
 fn finish(cluster: &Cluster, verdict: ReleaseVerdict) -> Result<Released, ReleaseError> {
@@ -85,7 +95,7 @@ impl Releasing {
             // No record is further ahead of a certified node than the window, nor that of the median.
             sleep(Duration::from_micros(ahead).min(2 * self.cluster.settings().window)).await;
             let tally = Release::again(self.cluster.quorum(), self.reach, round, freed);
-            match self.ask(tally, up_to).await {
+            match self.ask(tally, up_to, NodeSet::all(self.cluster.quorum())).await {
                 ReleaseVerdict::NextRound { up_to: newer, freed: so_far } => (up_to, freed) = (newer, so_far),
                 verdict => return finish(&self.cluster, verdict),
             }
@@ -93,17 +103,17 @@ impl Releasing {
         }
     }
 
-    async fn ask(&self, tally: Release, up_to: Ballot) -> ReleaseVerdict {
+    async fn ask(&self, tally: Release, up_to: Ballot, first: NodeSet) -> ReleaseVerdict {
         let now = Ballot::from_micros(self.cluster.clock().estimate_us());
-        let command = Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to: up_to.min(now) };
+        let command = Arc::new(Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to: up_to.min(now) });
         let round = Round {
             cluster: Arc::clone(&self.cluster),
             tally,
-            command: Arc::new(command.clone()),
+            command: Arc::clone(&command),
             give_up: Instant::now() + self.cluster.settings().max_ttl,
-            heard: 0,
+            heard: NodeSet::default(),
         };
-        poll(&self.cluster, command, round, self.cluster.settings().node_timeout).await
+        poll(&self.cluster, Question { command, first, call_timeout: self.cluster.settings().node_timeout }, round).await
     }
 }
 
@@ -112,18 +122,18 @@ struct Round {
     tally: Release,
     command: Arc<Command>,
     give_up: Instant,
-    /// The nodes that have answered, or were waited for long enough, a bit each.
-    heard: u32,
+    /// The nodes that have answered, or were waited for long enough.
+    heard: NodeSet,
 }
 
 impl Tally for Round {
     type Outcome = ReleaseVerdict;
 
     fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<ReleaseVerdict> {
-        if self.heard & 1 << node != 0 {
+        if self.heard.contains(node) {
             return None;
         }
-        self.heard |= 1 << node;
+        self.heard.insert(node);
         let vote = match answer {
             Ok(Reply::Release(vote)) => Ok(vote),
             Ok(_) => Err(Abstention::Silent),

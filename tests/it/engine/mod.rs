@@ -2,6 +2,7 @@
 
 mod acquiring;
 mod fake_node;
+mod majority_first;
 mod queueing;
 mod releasing;
 
