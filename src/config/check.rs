@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Config, ConfigError, Layered, LogFormat, LogSettings};
 use crate::lease::{LockKey, Quorum, Ttl, TtlBounds};
-use crate::node::Agreement;
 use crate::node::redis::NodeAddress;
+use crate::node::{Agreement, Members};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,11 +28,12 @@ impl Config {
             return Err(impossible(layered, "clock_jump_margin", format!("with it a ttl must be at least {needed}, which is more than max_ttl")));
         }
         let nodes = nodes(layered)?;
+        let members = Members::of(nodes.iter().map(|node| node.name().as_str()));
         Ok(Self {
             listen: listen(layered)?,
             bootstrap: settings.bootstrap.unwrap_or_default(),
             data_dir: settings.data_dir.clone().unwrap_or_default().into(),
-            agreement: Agreement { generation: settings.generation.unwrap_or(1), max_ttl, window },
+            agreement: Agreement { generation: settings.generation.unwrap_or(1), max_ttl, window, members },
             default_ttl: default_ttl(layered, ttl_bounds)?,
             ttl_bounds,
             clock_jump_margin,

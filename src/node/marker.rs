@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The settings that all gateways of a cluster share, as the nodes remember them.
+use super::Members;
+
+/// What all gateways of a cluster have to agree on, as the nodes remember it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Agreement {
     /// Raised by the operator whenever the list of nodes or one of the other settings changes.
@@ -13,6 +15,7 @@ pub struct Agreement {
     pub max_ttl: Duration,
     /// W: how far a ballot may be from a node's clock, either way.
     pub window: Duration,
+    pub members: Members,
 }
 
 impl Agreement {
@@ -43,7 +46,8 @@ impl Agreement {
 
     /// The stricter of two agreements, for the quarantine between them.
     pub fn stricter(&self, other: &Self) -> Self {
-        Self { generation: self.generation.max(other.generation), max_ttl: self.max_ttl.max(other.max_ttl), window: self.window.max(other.window) }
+        let (max_ttl, window) = (self.max_ttl.max(other.max_ttl), self.window.max(other.window));
+        Self { generation: self.generation.max(other.generation), max_ttl, window, members: self.members }
     }
 }
 
@@ -67,10 +71,10 @@ pub struct MarkerError;
 
 impl fmt::Display for Marker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Agreement { generation, max_ttl, window } = &self.agreement;
+        let Agreement { generation, max_ttl, window, members } = &self.agreement;
         let (max_ttl, window, step) = (max_ttl.as_millis(), window.as_millis(), Agreement::STEP_BACK.as_millis());
         let Self { node, run_id, ready_at_ms, .. } = self;
-        write!(f, "{generation}|{node}|{run_id}|{ready_at_ms}|{max_ttl}|{window}|{step}|{}", u8::from(self.durable))
+        write!(f, "{generation}|{node}|{run_id}|{ready_at_ms}|{max_ttl}|{window}|{step}|{}|{members}", u8::from(self.durable))
     }
 }
 
@@ -79,7 +83,7 @@ impl FromStr for Marker {
 
     fn from_str(text: &str) -> Result<Self, MarkerError> {
         let fields: Vec<&str> = text.split('|').collect();
-        let [generation, node, run_id, ready_at_ms, max_ttl, window, _step, durable] = fields[..] else {
+        let [generation, node, run_id, ready_at_ms, max_ttl, window, _step, durable, members] = fields[..] else {
             return Err(MarkerError);
         };
         let number = |text: &str| text.parse::<u64>().map_err(|_| MarkerError);
@@ -87,6 +91,7 @@ impl FromStr for Marker {
             generation: number(generation)?,
             max_ttl: Duration::from_millis(number(max_ttl)?),
             window: Duration::from_millis(number(window)?),
+            members: members.parse().map_err(|_| MarkerError)?,
         };
         let ready_at_ms = number(ready_at_ms)?;
         Ok(Self { agreement, node: node.into(), run_id: run_id.into(), ready_at_ms, durable: durable == "1" })
@@ -112,16 +117,20 @@ mod tests {
 
     #[test]
     fn a_marker_reads_back_what_it_wrote() {
-        let agreement = Agreement { generation: 3, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500) };
+        let agreement =
+            Agreement { generation: 3, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500), members: Members::of(["a"]) };
         let marker = Marker { agreement, node: "n1:6379/0".into(), run_id: "ab12".into(), ready_at_ms: 1_795_000_000_123, durable: true };
-        assert_eq!(marker.to_string(), "3|n1:6379/0|ab12|1795000000123|300000|500|250|1");
+        assert_eq!(marker.to_string(), "3|n1:6379/0|ab12|1795000000123|300000|500|250|1|089be207b544f1e4");
         assert_eq!(marker.to_string().parse(), Ok(marker));
         assert_eq!("1|x|y".parse::<Marker>(), Err(MarkerError));
     }
 
     #[test]
     fn quarantine_outlasts_the_longest_lease_and_six_windows() {
-        let agreement = |ttl_s, window_ms| Agreement { generation: 1, max_ttl: Duration::from_secs(ttl_s), window: Duration::from_millis(window_ms) };
+        let agreement = |ttl_s, window_ms| {
+            let (max_ttl, window) = (Duration::from_secs(ttl_s), Duration::from_millis(window_ms));
+            Agreement { generation: 1, max_ttl, window, members: Members::of([]) }
+        };
         assert_eq!(agreement(300, 500).quarantine(), Duration::from_secs(303));
         assert_eq!(agreement(1, 500).quarantine(), Duration::from_millis(3_250));
     }

@@ -6,6 +6,7 @@ HANDSHAKE = "src/node/state/handshake.rs"
 ATTEMPT = "src/lease/attempt.rs"
 EXTENSION = "src/lease/extension.rs"
 FLIGHT = "src/redlock/flight.rs"
+COPIES = "src/redlock/copies.rs"
 
 
 class Mutant(NamedTuple):
@@ -51,4 +52,9 @@ MUTANTS = [
     Mutant("an extend counts across ballots", EXTENSION, "self.live().filter(|(other, _)| *other == ballot).count())).max_by_key", "self.live().count())).max_by_key"),
     Mutant("a lost attempt is not undone", FLIGHT, "self.outstanding == 0 && (self.accepted || self.doubtful)", "self.outstanding == 0 && self.accepted && self.doubtful"),
     Mutant("silence is taken for a no", "src/lease/votes.rs", "matches!(self, Self::Silent | Self::Failed(_))", "matches!(self, Self::Failed(_))"),
+    Mutant("a node belongs to any list", HANDSHAKE, "if hello.agreement != old.agreement {", "if (Agreement { members: old.agreement.members, ..hello.agreement }) != old.agreement {"),
+    Mutant("what was given back is copied all the same", COPIES, "self.waiting().by_lease.remove(&(key.clone(), lease.clone()))", "self.waiting().by_lease.get(&(key.clone(), lease.clone())).cloned()"),
+    Mutant("a fresh lease is never copied", FLIGHT, "let next = if let Stage::Won = progress.stage {", "let next = if let Stage::Lost(_) = progress.stage {"),
+    Mutant("the first majority is waited for to the end", FLIGHT, "self.started + self.cluster.patience().within(self.call_timeout)", "self.started + self.call_timeout"),
+    Mutant("a refusal of the first majority is final", FLIGHT, "Verdict::Pending if progress.has_heard_all_asked() => self.widen(progress),", "Verdict::Pending if progress.has_heard_all_asked() && progress.unasked.is_empty() => self.widen(progress),"),
 ]

@@ -47,11 +47,14 @@ impl VotingScript {
         for command in commands {
             let Some(key) = lock_of(command) else { continue };
             for prefix in &[&*self.lock_prefix, FENCE_PREFIX][..keys_of(command)] {
-                call.arg(written(&mut text, format_args!("{prefix}{key}")));
+                text.clear();
+                text.push_str(prefix);
+                text.push_str(key.as_str());
+                call.arg(text.as_str());
             }
         }
         call.arg(&*epoch.text).arg(epoch.ready_at_ms);
-        for run in commands.chunk_by(|one, next| belongs_with(one, next)).flat_map(distinct) {
+        for run in commands.chunk_by(belongs_with).flat_map(distinct) {
             call.arg(verb(&run[0])).arg(run.len());
             for command in run {
                 self.arguments(&mut call, command, &mut text);

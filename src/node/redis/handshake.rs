@@ -44,7 +44,7 @@ pub async fn certify(redis: &mut MultiplexedConnection, greeter: &Greeter, fresh
 }
 
 async fn call(redis: &mut MultiplexedConnection, greeter: &Greeter, durable: Option<bool>, fresh: bool) -> redis::RedisResult<(String, String, u64)> {
-    let Agreement { generation, max_ttl, window } = greeter.agreement;
+    let Agreement { generation, max_ttl, window, members } = greeter.agreement;
     let mut call = redis::cmd("EVAL");
     call.arg(SCRIPT).arg(2).arg(MARKER).arg(HIGH_WATER);
     call.arg(generation).arg(greeter.address.name().as_str());
@@ -56,7 +56,7 @@ async fn call(redis: &mut MultiplexedConnection, greeter: &Greeter, durable: Opt
         Some(false) => "0",
         None => "?",
     };
-    call.arg(greeter.clock.estimate_us()).arg(durable).arg(u8::from(fresh));
+    call.arg(greeter.clock.estimate_us()).arg(durable).arg(u8::from(fresh)).arg(members.to_string());
     call.query_async(redis).await
 }
 

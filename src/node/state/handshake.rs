@@ -47,6 +47,10 @@ impl HandshakeRefusal {
                 "it already votes as {:?}: two entries reach one server, or the node was renamed; give every node one entry, or raise generation for a new list",
                 marker.node
             ),
+            Self::OtherSettings(marker) if marker.agreement.members != ours.members => {
+                "other gateways use another list of nodes, or other names for them; use the same everywhere, or raise generation for a new list"
+                    .to_owned()
+            }
             Self::OtherSettings(marker) => format!(
                 "other gateways use other settings: max_ttl {} and clock_window {} there, {} and {} here; use the same everywhere, or raise generation",
                 humantime::format_duration(marker.agreement.max_ttl),

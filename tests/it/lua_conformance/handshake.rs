@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use redlockd::node::{Agreement, HandshakeRefusal, Hello, Marker, State};
+use redlockd::node::{Agreement, HandshakeRefusal, Hello, Marker, Members, State};
 
 use super::{BEGIN_US, now_us};
 use crate::support::{Chance, RedisServer, TestClock, number_from};
@@ -54,6 +54,7 @@ fn hello(chance: &mut Chance, run_id: &str, now_us: u64) -> Hello {
         generation: chance.pick(&[1, 1, 1, 1, 2, 3]),
         max_ttl: Duration::from_millis(chance.pick(&[1_000, 1_000, 1_000, 1_000, 1_000, 5_050, 300_099])),
         window: Duration::from_millis(chance.pick(&[500, 500, 500, 500, 500, 400])),
+        members: Members::of(chance.pick(&[&["n1", "n2"][..], &["n1", "n2"], &["n1", "n2"], &["n1"]]).iter().copied()),
     };
     let window_us = agreement.window.as_micros() as u64;
     let off_us = chance.pick(&[0, 0, 0, 0, 1, window_us, window_us + 1]);
@@ -112,7 +113,7 @@ impl Side {
             call.arg(duration.as_millis() as u64);
         }
         let durable = hello.durable.map_or("?", |durable| if durable { "1" } else { "0" });
-        call.arg(hello.reference_us).arg(durable).arg(u8::from(hello.fresh));
+        call.arg(hello.reference_us).arg(durable).arg(u8::from(hello.fresh)).arg(hello.agreement.members.to_string());
         let (verdict, shown, _): (String, String, u64) = call.query(&mut self.raw).unwrap();
         let (marker, high_water_us): (Option<String>, Option<u64>) =
             redis::cmd("MGET").arg("redlockd:node").arg("redlockd:hw").query(&mut self.raw).unwrap();

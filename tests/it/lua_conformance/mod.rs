@@ -10,7 +10,7 @@ mod twins;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::support::{Chance, number_from};
+use crate::support::{Chance, agreement, number_from};
 use redlockd::node::{Agreement, Command, Marker};
 use twins::{Difference, Twins};
 
@@ -80,7 +80,12 @@ fn compare(seed: u64, sequences: impl Iterator<Item = u64>) -> BTreeMap<&'static
 
 /// The first one does most of the work; the others come by with another name, other settings or a newer list of nodes.
 fn gateways() -> [(&'static str, Agreement); 5] {
-    let ours = Agreement { generation: 1, max_ttl: Duration::from_millis(commands::MAX_TTL_MS), window: Duration::from_millis(500) };
+    let ours = Agreement {
+        generation: 1,
+        max_ttl: Duration::from_millis(commands::MAX_TTL_MS),
+        window: Duration::from_millis(500),
+        members: agreement().members,
+    };
     let raised = Agreement { generation: 2, window: Duration::from_millis(400), ..ours };
     let longer = Agreement { max_ttl: Duration::from_millis(7_070), ..ours };
     [("n1", ours), ("n2", ours), ("n1", longer), ("n1", raised), ("n3", Agreement { generation: 3, ..longer })]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redlockd::lease::{Abstention, AcquireVote, Ballot, ExtendVote, Holder, Quorum, ReleaseVote};
-use redlockd::node::{Agreement, ClusterClock, Fault, Node, Probe, Reply};
+use redlockd::node::{Agreement, ClusterClock, Fault, Members, Node, Probe, Reply};
 use tokio::time::Instant;
 
 use super::{ACCEPTED, holder, in_the_way};
@@ -209,6 +209,16 @@ async fn other_settings_are_refused_until_the_generation_is_raised() {
     // The longer leases of the generation before may still be live.
     assert!(probe.unwrap().quarantine_left > agreement().quarantine());
     assert!(refusal(greeted(&server, "n1", longer, true).await.1).contains("generation 2"));
+}
+
+#[tokio::test]
+async fn another_list_of_nodes_is_refused_until_the_generation_is_raised() {
+    let server = RedisServer::start();
+    let shorter = Agreement { members: Members::of(["n1"]), ..agreement() };
+    greeted(&server, "n1", shorter, true).await.1.unwrap();
+    assert!(refusal_of(&server).await.contains("other gateways use another list of nodes"));
+    let raised = Agreement { generation: 2, ..agreement() };
+    assert!(is_quarantine(greeted(&server, "n1", raised, true).await.1.unwrap().quarantine_left));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redlockd::lease::{Answer, Ballot, Quorum};
 use redlockd::node::redis::{Greeter, NodeAddress, RedisNode, RedisSettings};
-use redlockd::node::{Agreement, BatchReply, ClusterClock, Command, EmbeddedError, EmbeddedNode, Fault, Node, Probe, Reply};
+use redlockd::node::{Agreement, BatchReply, ClusterClock, Command, EmbeddedError, EmbeddedNode, Fault, Members, Node, Probe, Reply};
 use tokio::time::Instant;
 
 use super::{RedisServer, eventually, eventually_async};
@@ -19,7 +19,7 @@ const BUSY_DISK: Duration = Duration::from_secs(30);
 
 /// The settings that tests use unless they are about settings.
 pub fn agreement() -> Agreement {
-    Agreement { generation: 1, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500) }
+    Agreement { generation: 1, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500), members: Members::of(["n1", "n2", "n3"]) }
 }
 
 /// The clock of a cluster of one node.

@@ -2,7 +2,7 @@
 --
 -- KEYS  marker, high-water mark
 -- ARGV  generation, node, max_ttl (ms), W (ms), B (ms), quarantine P (ms) of these settings, the median of the nodes'
---       clocks (us), durable ('1', '0', or '?' where it can't be told), fresh ('1' or '0')
+--       clocks (us), durable ('1', '0', or '?' where it can't be told), fresh ('1' or '0'), a hash of the list of nodes
 -- Returns {'OK', marker, now (us)}, or {a refusal, marker, now (us)}: CLOCK_OFF, NEWER_GENERATION, OTHER_NODE,
 -- OTHER_SETTINGS, CORRUPT.
 local call, format, ceil, floor, max = redis.call, string.format, math.ceil, math.floor, math.max
@@ -23,15 +23,16 @@ local back = high_water - now
 local stepped_back = back > B * 1000
 local ready, certified
 if marker then
-  local g, node, r, at, ttl, w, b, durable = string.match(marker, '^(%d+)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([01])$')
+  local g, node, r, at, ttl, w, b, durable, members =
+    string.match(marker, '^(%d+)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([01])|(%x+)$')
   if not g then return {'CORRUPT', marker, now} end
   if tonumber(g) > generation then return {'NEWER_GENERATION', marker, now} end
   if tonumber(g) == generation then
     if node ~= ARGV[2] then return {'OTHER_NODE', marker, now} end
-    if ttl ~= ARGV[3] or w ~= ARGV[4] or b ~= ARGV[5] then return {'OTHER_SETTINGS', marker, now} end
+    if ttl ~= ARGV[3] or w ~= ARGV[4] or b ~= ARGV[5] or members ~= ARGV[10] then return {'OTHER_SETTINGS', marker, now} end
     if r == run and not stepped_back then
       if ARGV[8] ~= '?' then durable = ARGV[8] end
-      certified = table.concat({g, node, r, at, ttl, w, b, durable}, '|')
+      certified = table.concat({g, node, r, at, ttl, w, b, durable, members}, '|')
     elseif not stepped_back and durable == '1' and ARGV[8] == '1' then
       ready = at -- restarted with nothing lost: it wrote every change to disk then, and does so now
     end
@@ -50,7 +51,7 @@ if not certified then
     ready = format('%.0f', at)
   end
   local durable = ARGV[8] == '1' and '1' or '0'
-  certified = table.concat({ARGV[1], ARGV[2], run, ready, ARGV[3], ARGV[4], ARGV[5], durable}, '|')
+  certified = table.concat({ARGV[1], ARGV[2], run, ready, ARGV[3], ARGV[4], ARGV[5], durable, ARGV[10]}, '|')
 end
 if certified ~= marker then call('SET', KEYS[1], certified) end
 if stepped_back or now > high_water then call('SET', KEYS[2], format('%.0f', now)) end
