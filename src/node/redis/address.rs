@@ -27,6 +27,10 @@ pub enum NodeAddressError {
     NoScheme,
     #[error("one address names one server; give every node its own entry")]
     SeveralHosts,
+    #[error("an address takes no options behind a ? or #; write redis://host:port/database")]
+    Options,
+    #[error("port 0 is no port; write one from 1 to 65535")]
+    Port,
     #[error("the address cannot be read: {0}")]
     Unreadable(String),
     #[error(transparent)]
@@ -53,9 +57,15 @@ impl NodeAddress {
         if host.contains("sentinel") && host.contains('?') {
             return Err(NodeAddressError::Sentinel);
         }
+        if host.contains(['?', '#']) {
+            return Err(NodeAddressError::Options);
+        }
         // The error of the library may quote the address, so only its kind is passed on.
         let unreadable = |error: redis::RedisError| NodeAddressError::Unreadable(error.category().to_owned());
         let info = url.into_connection_info().map_err(unreadable)?;
+        if let ConnectionAddr::Tcp(_, 0) | ConnectionAddr::TcpTls { port: 0, .. } = info.addr() {
+            return Err(NodeAddressError::Port);
+        }
         let shown = format!("{scheme}://{}/{}", info.addr(), info.redis_settings().db());
         let name = match name {
             Some(name) => NodeName::new(name)?,
@@ -131,6 +141,9 @@ mod tests {
             ("http://h", Scheme("http".into())),
             ("localhost:6379", NoScheme),
             ("redis://a:1,b:2", SeveralHosts),
+            ("redis://h:6379?protocol=resp3", Options),
+            ("redis://h#1", Options),
+            ("rediss://h:0", Port),
         ] {
             assert_eq!(NodeAddress::parse(text).unwrap_err(), error, "{text}");
         }
