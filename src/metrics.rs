@@ -47,6 +47,7 @@ pub struct Metrics {
     pub second_rounds: IntCounter,
     pub widened: IntCounter,
     pub copies_spared: IntCounter,
+    pub copies_refused: IntCounter,
     pub undo_waiting: IntGauge,
     pub undo_dropped: IntCounter,
     findings: IntGaugeVec,
@@ -111,6 +112,10 @@ impl Metrics {
             copies_spared: keep(
                 &registry,
                 IntCounter::new("redlockd_copies_spared_total", "Leases that were given back before the rest of the nodes had a copy of them."),
+            )?,
+            copies_refused: keep(
+                &registry,
+                IntCounter::new("redlockd_copies_refused_total", "Nodes that did not take a lease that a majority had granted."),
             )?,
             second_rounds: keep(
                 &registry,

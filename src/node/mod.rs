@@ -16,6 +16,7 @@ mod queue;
 mod record;
 pub mod redis;
 mod state;
+mod usual;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -35,6 +36,7 @@ pub use name::{NodeName, NodeNameError};
 pub use queue::{Call, NodeQueue, PROBE_INTERVAL, QueueSettings, Receiver};
 pub use record::LockRecord;
 pub use state::{Change, HandshakeRefusal, Hello, State};
+pub use usual::Usual;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

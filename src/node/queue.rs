@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{ClusterClock, Command, Fault, Health, Node, NodeName, Reply};
+use super::{ClusterClock, Command, Fault, Health, Node, NodeName, Reply, Usual};
 use crate::lease::{Abstention, Answer, Vote};
 use crate::metrics::NodeMetrics;
 
@@ -56,6 +56,8 @@ pub struct NodeQueue {
     /// Wakes a task that sends.
     work: Notify,
     health: Health,
+    /// How long a batch takes that is answered.
+    usual: Usual,
     clock: Arc<ClusterClock>,
     metrics: NodeMetrics,
 }
@@ -96,7 +98,8 @@ impl NodeQueue {
         clock: Arc<ClusterClock>,
         metrics: NodeMetrics,
     ) -> Arc<Self> {
-        let queue = Arc::new(Self { index, name, node, waiting: Mutex::default(), work: Notify::new(), health: Health::default(), clock, metrics });
+        let (waiting, work, health, usual) = (Mutex::default(), Notify::new(), Health::default(), Usual::default());
+        let queue = Arc::new(Self { index, name, node, waiting, work, health, usual, clock, metrics });
         for _ in 0..settings.in_flight {
             tokio::spawn(Arc::clone(&queue).send_batches());
         }
@@ -117,6 +120,11 @@ impl NodeQueue {
 
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// How long it usually takes to answer.
+    pub fn usual(&self) -> Duration {
+        self.usual.get()
     }
 
     /// Whether nothing waits and nothing is in flight.
@@ -230,6 +238,7 @@ impl NodeQueue {
             Ok(reply) => {
                 self.clock.sample(self.index, reply.now_us, sent);
                 self.health.call_succeeded();
+                self.usual.observe(sent.elapsed());
                 for (call, answer) in batch.into_iter().zip(reply.answers) {
                     self.answer(call, answer);
                 }

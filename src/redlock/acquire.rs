@@ -1,6 +1,7 @@
 //! Acquiring a lock: what is asked for, what is granted, and why not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::RngExt;
 use tokio::sync::oneshot;
@@ -9,7 +10,7 @@ use tokio::time::timeout_at;
 use super::cluster::Cluster;
 use super::flight::Flight;
 use super::{Shortfall, shortfall};
-use crate::lease::{Grant, Holder, LeaseId, LockKey, LossCause, OwnerLabel, Ttl};
+use crate::lease::{Ballot, Grant, Holder, LeaseId, LockKey, LossCause, OwnerLabel, Ttl};
 
 /// What a caller asks for.
 #[derive(Clone, Debug)]
@@ -64,6 +65,12 @@ impl Drop for Abandon {
 }
 
 pub async fn acquire(cluster: &Arc<Cluster>, request: AcquireRequest) -> Result<Acquired, AcquireError> {
+    if let Some(lease) = &request.lease
+        && let Some(first) = cluster.copies().recall(&request.key, lease, Ballot::from_micros(Ballot::MAX))
+    {
+        // Where this repeat came before them the lease would be there under another ballot.
+        first.copy(Duration::ZERO);
+    }
     let lease = request.lease.clone().unwrap_or_else(|| LeaseId::from_random(rand::rng().random()));
     let started_us = cluster.clock().estimate_us();
     let (owner, mut verdict) = oneshot::channel();

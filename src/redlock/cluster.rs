@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::ballots::Ballots;
 use super::copies::Copies;
-use super::patience::Patience;
+use super::patience::{Patience, longer_than_usual};
 use super::undo::Undo;
 use crate::lease::{NodeSet, Quorum};
 use crate::metrics::Metrics;
@@ -44,7 +44,6 @@ pub struct Cluster {
     patience: Patience,
     copies: Arc<Copies>,
     undo: Arc<Undo>,
-    started: Instant,
     settings: ClusterSettings,
     metrics: Arc<Metrics>,
 }
@@ -80,8 +79,8 @@ impl Cluster {
         }
         let undo = Undo::start(Arc::clone(&queues), settings.node_timeout, Arc::clone(&metrics));
         let ballots = Ballots::new(Arc::clone(&clock), settings.window);
-        let (patience, copies, started) = (Patience::default(), Copies::start(), Instant::now());
-        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, started, settings, metrics })
+        let (patience, copies) = (Patience::default(), Copies::start(settings.window));
+        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, settings, metrics })
     }
 
     pub fn quorum(&self) -> Quorum {
@@ -113,12 +112,16 @@ impl Cluster {
 
     /// The majority that is asked first: nodes that are likely to answer at once, or all if those are too few.
     ///
-    /// For a while it is the same one, so that batches are large; then the next node's turn begins.
+    /// For a while it is the same one, so that batches are large; then the next node's turn begins. By the nodes' time,
+    /// so that two gateways that want one lock meet on the same nodes and the later one writes nothing.
     pub(super) fn lead(&self) -> NodeSet {
         let nodes = self.quorum.nodes();
-        let turn = (self.started.elapsed().as_millis() / TURN.as_millis()) as usize;
+        let turn = (self.clock.estimate_us() as u128 / TURN.as_micros()) as usize;
+        let promising = |node: &usize| self.queues[*node].health().is_promising();
+        let quickest = (0..nodes).filter(promising).map(|node| self.queues[node].usual()).min().unwrap_or_default();
+        let quick = |node: &usize| self.queues[*node].usual() <= longer_than_usual(quickest);
         let in_turn = (0..nodes).map(|place| (turn + place) % nodes);
-        let lead: NodeSet = in_turn.filter(|node| self.queues[*node].health().is_promising()).take(self.quorum.required()).collect();
+        let lead: NodeSet = in_turn.filter(promising).filter(quick).take(self.quorum.required()).collect();
         if lead.len() < self.quorum.required() { NodeSet::all(self.quorum) } else { lead }
     }
 

@@ -11,12 +11,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::flight::Flight;
-use crate::lease::{LeaseId, LockKey};
+use crate::lease::{Ballot, LeaseId, LockKey};
 
 /// Long beside a critical section that only touches memory or a database.
 const SHORTEST_DELAY: Duration = Duration::from_millis(10);
 /// Short beside every ttl, which is 100 ms at least.
 const LONGEST_DELAY: Duration = Duration::from_millis(40);
+/// A ballot grows too old for a node when it is as old as the window; this share of it leaves clocks their error.
+const SHARE_OF_WINDOW: u32 = 4;
 /// Those that are due within it go out together.
 const TICK: Duration = Duration::from_millis(2);
 /// How many may wait: at 100 000 grants a second.
@@ -29,18 +31,22 @@ pub struct Copies {
     waiting: Mutex<Waiting>,
     /// The first one waits.
     work: Notify,
+    window: Duration,
 }
 
 #[derive(Default)]
 struct Waiting {
-    by_lease: HashMap<Lease, Arc<Flight>>,
-    /// In the order in which they become due; those that were recalled are still among them.
+    /// With the ballot of the grant.
+    by_lease: HashMap<Lease, (Ballot, Arc<Flight>)>,
+    /// In the order in which they came; those that were recalled are still among them.
     due: VecDeque<(Instant, Arc<Flight>)>,
+    /// What was due is being sent.
+    is_sending: bool,
 }
 
 impl Copies {
-    pub fn start() -> Arc<Self> {
-        let copies = Arc::new(Self { waiting: Mutex::default(), work: Notify::new() });
+    pub fn start(window: Duration) -> Arc<Self> {
+        let copies = Arc::new(Self { waiting: Mutex::default(), work: Notify::new(), window });
         tokio::spawn(Arc::clone(&copies).send_what_is_due());
         copies
     }
@@ -48,26 +54,32 @@ impl Copies {
     /// Takes a grant, unless there is no room: then its copies are to be sent at once.
     ///
     /// Where acquires take long (`usual`) releases do, too, and are waited for longer.
-    pub fn add(&self, flight: &Arc<Flight>, usual: Duration) -> bool {
+    pub fn add(&self, flight: &Arc<Flight>, ballot: Ballot, usual: Duration) -> bool {
+        let delay = (3 * usual).clamp(SHORTEST_DELAY, LONGEST_DELAY).min(self.window / SHARE_OF_WINDOW);
         let mut waiting = self.waiting();
         if MAX_WAITING <= waiting.due.len() {
+            // An earlier grant of this lease is not what a release would have to know of.
+            waiting.by_lease.remove(&flight.lease());
             return false;
         }
-        waiting.by_lease.insert(flight.lease(), Arc::clone(flight));
-        waiting.due.push_back((Instant::now() + (3 * usual).clamp(SHORTEST_DELAY, LONGEST_DELAY), Arc::clone(flight)));
+        waiting.by_lease.insert(flight.lease(), (ballot, Arc::clone(flight)));
+        waiting.due.push_back((Instant::now() + delay, Arc::clone(flight)));
         if waiting.due.len() == 1 {
             self.work.notify_one();
         }
         true
     }
 
-    /// The grant of this lease if its copies have not been sent. From now on only the caller can send them.
-    pub fn recall(&self, key: &LockKey, lease: &LeaseId) -> Option<Arc<Flight>> {
-        self.waiting().by_lease.remove(&(key.clone(), lease.clone()))
+    /// The grant of this lease, up to that ballot, if its copies have not been sent. From now on only the caller can send them.
+    pub fn recall(&self, key: &LockKey, lease: &LeaseId, up_to: Ballot) -> Option<Arc<Flight>> {
+        let (mut waiting, lease) = (self.waiting(), (key.clone(), lease.clone()));
+        waiting.by_lease.get(&lease).filter(|(ballot, _)| *ballot <= up_to)?;
+        waiting.by_lease.remove(&lease).map(|(_, flight)| flight)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting().by_lease.is_empty()
+        let waiting = self.waiting();
+        waiting.by_lease.is_empty() && !waiting.is_sending
     }
 
     async fn send_what_is_due(self: Arc<Self>) {
@@ -78,7 +90,7 @@ impl Copies {
                 None => self.work.notified().await,
             }
             while let Some(flight) = self.next_due() {
-                flight.copy();
+                flight.copy(Duration::ZERO);
             }
         }
     }
@@ -91,11 +103,13 @@ impl Copies {
             let (_, flight) = waiting.due.pop_front()?;
             let lease = flight.lease();
             // A lease id that was used again belongs to another flight.
-            if waiting.by_lease.get(&lease).is_some_and(|current| Arc::ptr_eq(current, &flight)) {
+            if waiting.by_lease.get(&lease).is_some_and(|(_, current)| Arc::ptr_eq(current, &flight)) {
                 waiting.by_lease.remove(&lease);
+                waiting.is_sending = true;
                 return Some(flight);
             }
         }
+        waiting.is_sending = false;
         None
     }
 

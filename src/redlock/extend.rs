@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::poll::{Question, Tally, poll};
 use super::{Shortfall, call_timeout, short};
-use crate::lease::{Abstention, Answer, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
+use crate::lease::{Abstention, Answer, Ballot, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
 use crate::node::{Command, Reply};
 
 /// A lease that lasts longer than before, or at least as long.
@@ -39,9 +39,9 @@ pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: T
     let started_us = cluster.clock().estimate_us();
     let extending = Extending(Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin));
     let timeout = call_timeout(cluster, ttl.get());
-    if let Some(flight) = cluster.copies().recall(&key, &lease) {
-        // A lease that goes on has to be where it can outlive some nodes.
-        flight.copy();
+    // A lease that goes on has to be where it can outlive some nodes. The extend overtakes the copies, which is why they last as long.
+    if let Some(flight) = cluster.copies().recall(&key, &lease, Ballot::from_micros(Ballot::MAX)) {
+        flight.copy(ttl.get());
     }
     let question = Question::to_all(cluster, Command::Extend { key, lease, ttl: ttl.get() }, timeout);
     match poll(cluster, question, extending).await {

@@ -40,6 +40,8 @@ struct Progress {
     nodes: Vec<NodeProgress>,
     /// What this round asks.
     command: Arc<Command>,
+    /// Who is asked first.
+    lead: NodeSet,
     /// Who has not been asked in this round.
     unasked: NodeSet,
     owner: Option<oneshot::Sender<Outcome>>,
@@ -87,6 +89,7 @@ impl Flight {
             deadline: started + call_timeout,
             nodes: vec![NodeProgress::default(); cluster.quorum().nodes()],
             command: Arc::new(acquire_command(&request, &lease, attempt_id, ballot, None)),
+            lead: cluster.lead(),
             unasked: NodeSet::all(cluster.quorum()),
             owner: Some(owner),
         };
@@ -99,7 +102,8 @@ impl Flight {
 
     fn begin(self: &Arc<Self>) {
         let mut progress = self.progress();
-        let next = progress.ask(self.cluster.lead(), self.started + self.call_timeout);
+        let lead = progress.lead;
+        let next = progress.ask(lead, self.started + self.call_timeout);
         if !progress.unasked.is_empty() {
             progress.deadline = self.started + self.cluster.patience().within(self.call_timeout);
         }
@@ -117,10 +121,19 @@ impl Flight {
         NodeSet::all(self.cluster.quorum()).without(self.progress().unasked)
     }
 
-    /// Sends the granted lease to the nodes that have not been asked for it.
-    pub fn copy(self: &Arc<Self>) {
+    /// Sends the granted lease to the nodes that have not been asked for it, for the time that is left of it or `at_least`.
+    pub fn copy(self: &Arc<Self>, at_least: Duration) {
         let mut progress = self.progress();
-        let next = if let Stage::Won = progress.stage { progress.ask_the_rest(Instant::now() + self.call_timeout) } else { Next::Nothing };
+        let left = self.request.ttl.get().saturating_sub(self.started.elapsed()).max(at_least);
+        if left.as_millis() == 0 || !matches!(progress.stage, Stage::Won) {
+            return;
+        }
+        let mut command = (*progress.command).clone();
+        if let Command::Acquire { ttl, .. } = &mut command {
+            *ttl = left;
+        }
+        progress.command = Arc::new(command);
+        let next = progress.ask_the_rest(Instant::now() + self.call_timeout);
         drop(progress);
         self.act(next);
     }
@@ -181,7 +194,13 @@ impl Flight {
                 self.react(&mut progress, verdict)
             }
             Stage::Lost(_) if straggler => Next::Cancel { nodes: vec![node], up_to: progress.attempt.ballot() },
-            Stage::Lost(_) | Stage::Won => Next::Nothing,
+            Stage::Lost(_) => Next::Nothing,
+            Stage::Won => {
+                if answer != Ok(AcquireVote::Accepted) {
+                    self.cluster.metrics().copies_refused.inc();
+                }
+                Next::Nothing
+            }
         };
         drop(progress);
         self.act(next);
@@ -217,11 +236,13 @@ impl Flight {
 
     fn win(self: &Arc<Self>, progress: &mut Progress, grant: Grant) -> Next {
         progress.stage = Stage::Won;
-        self.cluster.patience().observe(self.started.elapsed());
+        if progress.lead.iter().all(|node| progress.nodes[node].accepted) {
+            self.cluster.patience().usual.observe(self.started.elapsed());
+        }
         // A repeat makes firm what it finds, on every node. A fresh lease is registered before its owner is told, who may
         // release it at once.
-        let rest_is_asked_later =
-            !grant.replayed && (progress.unasked.is_empty() || self.cluster.copies().add(self, self.cluster.patience().usual()));
+        let rest_is_asked_later = !grant.replayed
+            && (progress.unasked.is_empty() || self.cluster.copies().add(self, progress.attempt.ballot(), self.cluster.patience().usual.get()));
         match progress.owner.take().map(|owner| owner.send(Ok(grant))) {
             Some(Ok(())) if rest_is_asked_later => Next::Nothing,
             Some(Ok(())) => progress.ask_the_rest(Instant::now() + self.call_timeout),

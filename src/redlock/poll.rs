@@ -43,7 +43,7 @@ pub async fn poll<T: Tally>(cluster: &Arc<Cluster>, question: Question, tally: T
     poll.ask(first);
     let outcome = match timeout_at(started + cluster.patience().within(call_timeout), &mut decided).await {
         Ok(outcome) => outcome,
-        Err(_) => poll.ask_everybody(decided).await,
+        Err(_) => poll.wait_for_everybody(decided).await,
     };
     outcome.expect("a poll tells its owner before it lets go of it")
 }
@@ -76,7 +76,7 @@ impl<T: Tally> Poll<T> {
         self.cluster.ask(self, nodes, ONLY_ROUND, &self.command, self.deadline);
     }
 
-    async fn ask_everybody(self: Arc<Self>, mut decided: oneshot::Receiver<T::Outcome>) -> Result<T::Outcome, oneshot::error::RecvError> {
+    async fn wait_for_everybody(self: Arc<Self>, mut decided: oneshot::Receiver<T::Outcome>) -> Result<T::Outcome, oneshot::error::RecvError> {
         self.ask(NodeSet::all(self.cluster.quorum()));
         if let Ok(outcome) = timeout_at(self.deadline, &mut decided).await {
             return outcome;

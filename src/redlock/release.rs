@@ -49,25 +49,22 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token
     }
     let reach = token.map_or(Ballot::from_micros(Ballot::MAX), FencingToken::ballot);
     let everybody = NodeSet::all(cluster.quorum());
-    // Whoever was not asked for the lease has nothing to give back.
-    let fresh = cluster.copies().recall(&key, &lease);
-    let first = fresh.as_ref().map_or(everybody, |flight| flight.asked());
+    // Whoever was not asked for the lease has nothing to give back, and is not asked for it any more.
+    let fresh = cluster.copies().recall(&key, &lease, reach);
+    let first = fresh.map_or(everybody, |flight| {
+        cluster.metrics().copies_spared.inc();
+        flight.asked()
+    });
     let releasing = Releasing { cluster: Arc::clone(cluster), key, lease, reach };
     // Drawn, so that this gateway's next ballot is above the fence that it raises.
     let up_to = reach.min(cluster.ballots().draw());
-    let result = match releasing.ask(Release::new(cluster.quorum(), reach), up_to, first).await {
+    match releasing.ask(Release::new(cluster.quorum(), reach), up_to, first).await {
         // In a task of its own: what was begun is finished, whatever becomes of the request.
         ReleaseVerdict::NextRound { up_to, freed } => {
             tokio::spawn(releasing.go_on(up_to, freed)).await.expect("the task does not panic, and ends no later than this one")
         }
         verdict => finish(cluster, verdict),
-    };
-    match fresh {
-        Some(_) if result.is_ok() => cluster.metrics().copies_spared.inc(),
-        Some(flight) => flight.copy(),
-        None => {}
     }
-    result
 }
 
 fn finish(cluster: &Cluster, verdict: ReleaseVerdict) -> Result<Released, ReleaseError> {

@@ -53,8 +53,8 @@ MUTANTS = [
     Mutant("a lost attempt is not undone", FLIGHT, "self.outstanding == 0 && (self.accepted || self.doubtful)", "self.outstanding == 0 && self.accepted && self.doubtful"),
     Mutant("silence is taken for a no", "src/lease/votes.rs", "matches!(self, Self::Silent | Self::Failed(_))", "matches!(self, Self::Failed(_))"),
     Mutant("a node belongs to any list", HANDSHAKE, "if hello.agreement != old.agreement {", "if (Agreement { members: old.agreement.members, ..hello.agreement }) != old.agreement {"),
-    Mutant("what was given back is copied all the same", COPIES, "self.waiting().by_lease.remove(&(key.clone(), lease.clone()))", "self.waiting().by_lease.get(&(key.clone(), lease.clone())).cloned()"),
-    Mutant("a fresh lease is never copied", FLIGHT, "let next = if let Stage::Won = progress.stage {", "let next = if let Stage::Lost(_) = progress.stage {"),
+    Mutant("what was given back is copied all the same", COPIES, "waiting.by_lease.remove(&lease).map(|(_, flight)| flight)", "waiting.by_lease.get_mut(&lease).map(|(_, flight)| Arc::clone(flight))"),
+    Mutant("a fresh lease is never copied", FLIGHT, "if left.as_millis() == 0 || !matches!", "if left.as_millis() != 0 || !matches!"),
     Mutant("the first majority is waited for to the end", FLIGHT, "self.started + self.cluster.patience().within(self.call_timeout)", "self.started + self.call_timeout"),
     Mutant("a refusal of the first majority is final", FLIGHT, "Verdict::Pending if progress.has_heard_all_asked() => self.widen(progress),", "Verdict::Pending if progress.has_heard_all_asked() && progress.unasked.is_empty() => self.widen(progress),"),
 ]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use redlockd::lease::FencingToken;
+use redlockd::node::Command;
 use redlockd::redlock::{ReleaseError, Released};
 use tokio::time::Instant;
 
-use super::fake_node::Fate;
+use super::fake_node::{FakeNode, Fate};
 use super::{Engine, LOCK, NODE_TIMEOUT, TTL, lease_id, ttl, until};
 use crate::support::{Caller, lock_key};
 
@@ -28,6 +29,29 @@ async fn a_lease_is_granted_by_three_of_five_and_copied_to_the_others() {
     engine.hold("first").await;
     assert_eq!((engine.records().len(), asked(&engine)), (3, 3));
     until("every node has it", || engine.records().len() == 5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_ends_with_its_lease() {
+    let engine = Engine::<5>::start().await;
+    engine.hold("first").await;
+    let begun = Instant::now();
+    until("every node has it", || engine.records().len() == 5).await;
+    assert!(begun.elapsed() < NODE_TIMEOUT, "{:?}", begun.elapsed());
+    tokio::time::sleep((begun + TTL + 2 * MS).duration_since(Instant::now())).await;
+    assert_eq!(engine.records(), [0_usize; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_left_open_copies_nothing() {
+    let engine = Engine::<5>::start().await;
+    let token = engine.hold("first").await;
+    engine.nodes.iter().for_each(|node| node.next(Fate::RequestLost));
+    assert!(matches!(release(&engine, token).await, Err(ReleaseError::Indeterminate(_))));
+    until("it is released in the background", || engine.records().is_empty()).await;
+    tokio::time::sleep(TTL / 2).await;
+    let acquires = |node: &FakeNode| node.commands().iter().filter(|command| matches!(command, Command::Acquire { .. })).count();
+    assert_eq!(engine.nodes.iter().map(|node| acquires(node)).sum::<usize>(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,11 +86,41 @@ async fn a_release_asks_the_others_as_well_if_the_first_do_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_extend_does_not_wait_for_the_copies() {
+async fn copies_last_as_long_as_an_extend_that_overtook_them() {
     let engine = Engine::<5>::start().await;
     engine.hold("first").await;
-    engine.redlock.extend(lock_key(LOCK), lease_id("first"), ttl(TTL)).await.unwrap();
-    until("every node has it", || engine.records().len() == 5).await;
+    engine.redlock.extend(lock_key(LOCK), lease_id("first"), ttl(2 * TTL)).await.unwrap();
+    tokio::time::sleep(TTL + TTL / 2).await;
+    assert_eq!(engine.records().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_before_the_copies_leaves_nothing_to_a_release() {
+    let engine = Engine::<5>::start().await;
+    let token = engine.hold("first").await;
+    assert_eq!(engine.hold("first").await, token);
+    tokio::time::sleep(MS).await;
+    assert_eq!(release(&engine, token).await, Ok(Released { released: true }));
+    assert_eq!(engine.records(), [0_usize; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_always_slow_is_not_among_the_first() {
+    let engine = Engine::<5>::start().await;
+    engine.nodes[0].always(Fate::Late(30 * MS));
+    let acquire = async |lock: String| {
+        let begun = Instant::now();
+        engine.redlock.acquire(super::request(&lock, None)).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+        begun.elapsed()
+    };
+    for n in 0..10 {
+        assert!(acquire(format!("learning/{n}")).await < 5 * MS);
+        tokio::time::sleep(500 * MS).await;
+    }
+    for n in 0..10 {
+        assert_eq!(acquire(format!("learnt/{n}")).await, Duration::ZERO);
+        tokio::time::sleep(500 * MS).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -143,6 +143,21 @@ async fn a_foreign_hash_fails_its_own_commands_only_and_survives() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_out_of_memory_does_not_vote_and_frees_what_is_released() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    let (alice, bob) = (Caller::new("lock", "alice"), Caller::new("other", "bob"));
+    for caller in [&alice, &bob] {
+        assert_eq!(subject.ask(caller.acquire(subject.now())).await, ACCEPTED);
+    }
+    server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    let late = subject.now();
+    assert!(matches!(subject.ask(Caller::new("third", "carol").acquire(late)).await, Err(Abstention::Failed(_))));
+    let answers = subject.batch(vec![alice.release(late), bob.cancel(late)]).await;
+    assert_eq!(answers, [Ok(Reply::Release(ReleaseVote::Freed)), Ok(Reply::Cancel { freed: true })]);
+}
+
+#[tokio::test]
 async fn lost_scripts_are_loaded_again_behind_a_new_handshake() {
     let server = RedisServer::start();
     let subject = Subject::redis_on(&server).await;
@@ -264,7 +279,7 @@ async fn a_frozen_clock_decides_to_the_microsecond() {
 #[tokio::test]
 async fn a_clock_that_went_ahead_and_came_back_while_it_was_refused_is_a_loss_of_memory() {
     let real = lone_clock();
-    let clock = TestClock::frozen_at(real.estimate_us());
+    let clock = TestClock::real();
     let server = RedisServer::start_with_clock(&clock);
     let cluster = Arc::new(ClusterClock::new(Quorum::of(3)));
     for other in [1, 2] {
@@ -272,8 +287,8 @@ async fn a_clock_that_went_ahead_and_came_back_while_it_was_refused_is_a_loss_of
     }
     let node = redis_node(&server, "n1", agreement(), &cluster);
     assert_eq!(first_probe(&node, true).await.unwrap().quarantine_left, Duration::ZERO);
-    clock.set(real.estimate_us() + 60_000_000);
+    clock.set_ahead(60_000_000);
     assert!(refusal(node.probe(false).await).contains("ahead of the median"));
-    clock.set(real.estimate_us());
+    clock.set_ahead(0);
     assert!(Duration::ZERO < first_probe(&node, false).await.unwrap().quarantine_left);
 }

@@ -33,7 +33,7 @@ else
   if left > 0 then refusal, reason = 'q', math.ceil(left / 1000) end
   if high_water + G < now then
     -- A server that is out of memory refuses this, and must not vote, but what frees memory goes on.
-    local done = try('SET', KEYS[2], string.format('%d', now))
+    local done = try('SET', KEYS[2], string.format('%.0f', now))
     if done.err then refusal, reason = 'f', done.err end
   end
 end
@@ -45,7 +45,7 @@ local function make_others(call, try, lowest, highest, KEEP, may_raise)
 
   -- A ballot as it stands in a record.
   local function text_of(ballot)
-    return string.format('%016d', ballot)
+    return string.format('%016.0f', ballot)
   end
 
   local function is_of(record, lease)
@@ -183,7 +183,12 @@ while verb do
           letter, detail = '3', record
         else
           letter = '1'
-          freed[#freed + 1] = KEYS[k]
+          if ballot == up_to then
+            freed[#freed + 1] = KEYS[k]
+          else
+            -- First, and at once: a server that is out of memory refuses to raise a fence unless something was deleted.
+            call('DEL', KEYS[k])
+          end
         end
       end
       -- If the lock is freed up to its own ballot, the fence was raised to it with the lock.
