@@ -77,6 +77,12 @@ impl Copies {
         waiting.by_lease.remove(&lease).map(|(_, flight)| flight)
     }
 
+    /// Sends all that wait, due or not: what is sent to a node after this finds them there.
+    pub fn send_all(&self) {
+        let waiting: Vec<_> = self.waiting().by_lease.drain().map(|(_, (_, flight))| flight).collect();
+        waiting.iter().for_each(|flight| flight.copy(Duration::ZERO));
+    }
+
     pub fn is_empty(&self) -> bool {
         let waiting = self.waiting();
         waiting.by_lease.is_empty() && !waiting.is_sending

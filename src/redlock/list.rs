@@ -1,7 +1,8 @@
 //! The locks that are held, page by page.
 //!
 //! A held lock is on a majority, so it is on at least one of any N-Q+1 nodes: those are scanned one after the
-//! other. What a scan finds is only a name; a majority says whether it is held.
+//! other. What a scan finds is only a name; a majority says whether it is held. A lock that another gateway granted in
+//! the last moment before a listing may be missing from it: its copy can reach a node that was scanned already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,9 @@ const SCANS_PER_PAGE: usize = 16;
 pub async fn list(redlock: &Redlock, prefix: &str, cursor: Option<&str>, limit: usize) -> Result<Listed, ListError> {
     let cluster = &redlock.cluster;
     let mut place = cursor.map_or(Ok(Place::default()), Place::parse)?;
+    if cursor.is_none() {
+        cluster.copies().send_all();
+    }
     if cluster.quorum().nodes() <= place.node {
         return Err(ListError::Cursor);
     }
