@@ -63,6 +63,7 @@ fn a_client_that_hangs_up_while_a_majority_is_paused_leaves_nothing_behind() {
     let mut client = gateway.client();
     client.send("POST", TARGET, &[]).unwrap();
     eventually("the others hold the lock", || (records_on(&servers[3..], "left") == 2).then_some(()));
+    eventually("all were asked", || (gateway.metric("redlockd_acquire_widened_total") as usize == 1).then_some(()));
     drop(client);
     until_so_many_wait(&gateway, 3);
     servers[..3].iter().for_each(RedisServer::resume);

@@ -47,6 +47,12 @@ impl RedisServer {
         Self::launch(arguments, clock.environment().into())
     }
 
+    /// What makes a server take DEBUG commands, which 6.2 does unasked.
+    pub fn arguments_to_debug() -> &'static [&'static str] {
+        let version = Command::new("redis-server").arg("--version").output().unwrap().stdout;
+        if String::from_utf8_lossy(&version).contains("v=6.") { &[] } else { &["--enable-debug-command", "yes"] }
+    }
+
     fn launch(arguments: &[&str], environment: Vec<(String, String)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let arguments: Vec<String> = ARGUMENTS.iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
