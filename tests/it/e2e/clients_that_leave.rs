@@ -57,13 +57,16 @@ fn a_client_that_hangs_up_before_the_verdict_leaves_nothing_behind() {
 fn a_client_that_hangs_up_while_a_majority_is_paused_leaves_nothing_behind() {
     let _machine = machine_to_itself();
     let servers = redis_servers::<5>();
-    let gateway = Gateway::on(&servers, &[]);
+    let gateway = Gateway::on(&servers, PATIENT);
     connect_to_all(&gateway, &servers);
+    let widened = || gateway.metric("redlockd_acquire_widened_total");
+    // On a busy machine the first request may have been slow enough to be one of them.
+    let before = widened();
     servers[..3].iter().for_each(RedisServer::pause);
     let mut client = gateway.client();
     client.send("POST", TARGET, &[]).unwrap();
     eventually("the others hold the lock", || (records_on(&servers[3..], "left") == 2).then_some(()));
-    eventually("all were asked", || (gateway.metric("redlockd_acquire_widened_total") as usize == 1).then_some(()));
+    eventually("all were asked", || (before < widened()).then_some(()));
     drop(client);
     until_so_many_wait(&gateway, 3);
     servers[..3].iter().for_each(RedisServer::resume);
