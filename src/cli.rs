@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Layered, Settings, unknown_variable};
+use crate::healthcheck;
 
 /// Distributed locks over HTTP, with fencing tokens, on a quorum of Redis or Valkey nodes.
 ///
@@ -60,14 +61,16 @@ struct DoctorArgs {
     serve: ServeArgs,
 }
 
-#[derive(Args, Debug)]
-pub struct HealthcheckArgs {
-    /// What to ask
-    #[arg(long, default_value = "http://127.0.0.1:8080/readyz", value_name = "URL")]
-    pub url: String,
+#[derive(Args)]
+struct HealthcheckArgs {
+    /// What to ask [default: /readyz at the address of `listen`]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// How long to wait for the answer
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
+    timeout: Duration,
+    #[command(flatten)]
+    serve: ServeArgs,
 }
 
 #[derive(Args)]
@@ -96,7 +99,7 @@ pub enum Command {
     Serve(Config),
     Config(Layered),
     Openapi,
-    Healthcheck(HealthcheckArgs),
+    Healthcheck { url: String, timeout: Duration },
     Doctor { config: Config, json: bool },
     Bench(BenchArgs),
 }
@@ -116,7 +119,10 @@ pub fn parse() -> Result<Command, ConfigError> {
             Ok(Command::Config(layered))
         }
         Some(CliCommand::Openapi) => Ok(Command::Openapi),
-        Some(CliCommand::Healthcheck(args)) => Ok(Command::Healthcheck(args)),
+        Some(CliCommand::Healthcheck(args)) => {
+            let own = || checked(&args.serve, sub.unwrap_or(&matches)).map(|config| healthcheck::own_url(config.listen));
+            Ok(Command::Healthcheck { url: args.url.map_or_else(own, Ok)?, timeout: args.timeout })
+        }
         Some(CliCommand::Bench(args)) => Ok(Command::Bench(args)),
     }
 }

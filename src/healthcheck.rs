@@ -1,5 +1,6 @@
 //! Asks a running gateway whether it is well: what a container runtime calls where there is no curl.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
@@ -20,6 +21,17 @@ pub enum HealthcheckError {
     /// `detail` is the gateway's own sentence, where it gave one.
     #[error("answered {status}{}", .detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
     Unwell { status: StatusCode, detail: Option<String> },
+}
+
+/// Where a gateway of this machine that listens on `listen` says whether it is ready.
+pub fn own_url(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        // To listen on all addresses is to listen on the loopback one.
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}/readyz", SocketAddr::new(ip, listen.port()))
 }
 
 /// Asks for `url`, such as `http://127.0.0.1:8080/readyz`, and is content with any 2xx that is there before `timeout` has passed.
@@ -44,6 +56,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn a_gateway_is_asked_where_it_listens() {
+        for (listen, asked) in [("10.0.0.7:80", "10.0.0.7:80"), ("0.0.0.0:81", "127.0.0.1:81"), ("[::]:82", "[::1]:82")] {
+            assert_eq!(own_url(listen.parse().unwrap()), format!("http://{asked}/readyz"));
+        }
+    }
 
     /// The outcome against a server that gives `answer`, whatever is asked, and then leaves the connection open.
     async fn outcome(answer: String) -> Result<(), String> {

@@ -52,10 +52,11 @@ fn run(command: Command) -> Result<ExitCode, String> {
             let document = http::openapi().to_pretty_json().map_err(|error| error.to_string())?;
             println!("{document}");
         }
-        Command::Healthcheck(args) => runtime(Some(1))?.block_on(healthcheck(&args.url, args.timeout)).map_err(|error| error.to_string())?,
+        Command::Healthcheck { url, timeout } => runtime(Some(1))?.block_on(healthcheck(&url, timeout)).map_err(|error| error.to_string())?,
         Command::Bench(args) => {
             let report = runtime(None)?.block_on(measure(&args))?;
             println!("{}", if args.json { report.to_json() } else { report.to_string() });
+            return Ok(if report.is_usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
     Ok(ExitCode::SUCCESS)

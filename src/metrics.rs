@@ -28,6 +28,7 @@ const VOTES: &[&str] = &[
     "epoch",
     "clock_back",
     "unreachable",
+    "refused",
     "overloaded",
     "silent",
     "failed",
@@ -245,7 +246,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lease::Abstention::{self, ClockBack, Epoch, Failed, Overloaded, Quarantined, Silent, Unreachable};
+    use crate::lease::Abstention::{self, ClockBack, Epoch, Failed, Overloaded, Quarantined, Refused, Silent, Unreachable};
     use crate::lease::{AcquireVote, Ballot, ExtendVote, Holder, InspectVote, ReleaseVote, Vote};
     use crate::node::{Page, Reply};
 
@@ -255,7 +256,8 @@ mod tests {
             Quarantined { .. } => Some(Epoch),
             Epoch => Some(ClockBack),
             ClockBack => Some(Unreachable),
-            Unreachable => Some(Overloaded),
+            Unreachable => Some(Refused),
+            Refused => Some(Overloaded),
             Overloaded => Some(Silent),
             Silent => Some(Failed("of memory".into())),
             Failed(_) => None,

@@ -42,6 +42,11 @@ impl Report {
         }
     }
 
+    /// Whether something was measured, and nothing failed but for the lock being another's.
+    pub fn is_usable(&self) -> bool {
+        0 < self.cycles && self.errors.keys().all(|code| code == "locked")
+    }
+
     /// One JSON object on one line.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("integers and maps with text keys always have a JSON form")
@@ -105,6 +110,13 @@ mod tests {
         let errors = BTreeMap::from([("locked".to_owned(), 123), ("no_quorum".to_owned(), 4)]);
         let text = Report { errors, unrecorded_latencies: 7, ..report() }.to_string();
         assert!(text.ends_with("without the last 7 calls: no room for more samples\nerrors        locked 123, no_quorum 4"), "{text}");
+    }
+
+    #[test]
+    fn a_report_with_failures_is_no_measurement() {
+        let with = |code: &str| Report { errors: BTreeMap::from([(code.to_owned(), 1)]), ..report() };
+        assert!(report().is_usable() && with("locked").is_usable());
+        assert!(!with("no_quorum").is_usable() && !Report { cycles: 0, ..report() }.is_usable());
     }
 
     #[test]

@@ -123,18 +123,27 @@ pub fn rfc3339(micros: u64) -> String {
     jiff::Timestamp::from_millisecond(millis).map(|time| format!("{time:.3}")).unwrap_or_default()
 }
 
-/// When to extend, in milliseconds: two more tries fit into the ttl after it. Sooner if less is left, as after a repeat.
+/// When to extend, in milliseconds: two more tries fit into the lease after it. Sooner if less is left, as after a repeat.
 pub fn renew_after(ttl: Ttl, valid_for: Duration) -> u64 {
-    (ttl.get() / 3).min(valid_for / 2).as_millis() as u64
+    (ttl.get().max(valid_for) / 3).min(valid_for / 2).as_millis() as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::TtlBounds;
 
     #[test]
     fn times_are_written_with_milliseconds() {
         assert_eq!(rfc3339(1_795_435_229_698_999), "2026-11-23T12:00:29.698Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_time_to_extend_is_a_third_of_what_the_lease_lasts() {
+        let bounds = TtlBounds { min: TtlBounds::SHORTEST, max: Duration::from_secs(300) };
+        let after = |ttl, left| renew_after(Ttl::new(Duration::from_secs(ttl), bounds).unwrap(), Duration::from_secs(left));
+        // A short extend does not shorten the lease, a repeat does not prolong it.
+        assert_eq!([after(30, 29), after(1, 240), after(30, 4)], [10_000, 80_000, 2_000]);
     }
 }

@@ -58,7 +58,7 @@ pub struct ProblemBody {
 pub struct VoteBody {
     #[schema(example = "n1")]
     node: String,
-    /// `accepted`, `busy`, `unreachable`, `silent`, `quarantined` and so on; `pending` if it was not waited for.
+    /// `accepted`, `busy`, `unreachable`, `refused`, `silent`, `quarantined` and so on; `pending` if it was not waited for.
     #[schema(example = "unreachable")]
     vote: &'static str,
 }

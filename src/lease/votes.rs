@@ -18,6 +18,8 @@ pub enum Abstention {
     ClockBack,
     /// Nothing was sent: the node is known to be down, or can't be connected to.
     Unreachable,
+    /// Nothing was sent: the node must not be used as it is.
+    Refused,
     /// Nothing was sent: the queue in front of the node is full.
     Overloaded,
     /// No answer, or an unusable one. The node may still have granted.
@@ -46,6 +48,7 @@ impl Vote for Abstention {
             Self::Epoch => "epoch",
             Self::ClockBack => "clock_back",
             Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
             Self::Overloaded => "overloaded",
             Self::Silent => "silent",
             Self::Failed(_) => "failed",

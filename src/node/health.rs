@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Fault, NodeFacts, Probe};
+use crate::lease::Abstention;
 
 /// Three faults in a row open the breaker: one may be a lost packet, two a restart under way.
 const FAULTS_TO_OPEN: u32 = 3;
@@ -89,6 +90,11 @@ impl Health {
     /// Whether it is likely to vote when it is asked, and at once.
     pub fn is_promising(&self) -> bool {
         self.is_reachable() && self.votes.load(Ordering::Relaxed) && self.faults_in_a_row.load(Ordering::Relaxed) == 0
+    }
+
+    /// Why a node that is not reachable is not asked.
+    pub fn absence(&self) -> Abstention {
+        if self.seen().status.state == NodeState::Refused { Abstention::Refused } else { Abstention::Unreachable }
     }
 
     pub fn status(&self) -> NodeStatus {
@@ -185,7 +191,8 @@ mod tests {
         for (fault, state) in [(Fault::Refused("no".into()), NodeState::Refused), (Fault::NotSent("connection refused".into()), NodeState::Down)] {
             let health = up();
             assert!(health.probe_failed(&fault));
-            assert_eq!((health.is_reachable(), health.status().state), (false, state));
+            let absence = if state == NodeState::Refused { Abstention::Refused } else { Abstention::Unreachable };
+            assert_eq!((health.is_reachable(), health.status().state, health.absence()), (false, state, absence));
         }
     }
 }

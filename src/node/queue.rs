@@ -136,7 +136,7 @@ impl NodeQueue {
     /// Takes a call, or says at once why not; the receiver then hears nothing more of it.
     pub fn submit(&self, call: Call) -> Result<(), Abstention> {
         if !self.health.is_reachable() {
-            return Err(Abstention::Unreachable);
+            return Err(self.health.absence());
         }
         let mut waiting = self.waiting();
         let queue = if call.command.is_urgent() { &mut waiting.urgent } else { &mut waiting.normal };
@@ -248,7 +248,11 @@ impl NodeQueue {
                 if self.health.call_failed(&fault) {
                     warn!(node = %self.name, reason = %fault, "node failed three times in a row and is not used until a probe is answered");
                 }
-                let abstention = if matches!(fault, Fault::Lost(_)) { Abstention::Silent } else { Abstention::Unreachable };
+                let abstention = match fault {
+                    Fault::Lost(_) => Abstention::Silent,
+                    Fault::NotSent(_) => Abstention::Unreachable,
+                    Fault::Refused(_) => Abstention::Refused,
+                };
                 for call in batch {
                     self.answer(call, Err(abstention.clone()));
                 }

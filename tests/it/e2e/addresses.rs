@@ -70,5 +70,6 @@ fn a_wrong_password_is_told_and_not_repeated() {
     let gateway = Gateway::start(&[&format!("--node=n1=redis://worker:wr0ng@127.0.0.1:{}", server.port())]);
     let node = first_node(&gateway);
     assert!(node["state"] == "refused" && node["reason"].as_str().unwrap().contains("credentials"), "{node}");
+    assert_eq!(gateway.post("/locks/a").json()["votes"][0]["vote"], "refused");
     assert!(!format!("{node}{}", gateway.log()).contains("wr0ng"), "{node}{}", gateway.log());
 }

@@ -132,6 +132,9 @@ fn a_health_check_says_no_by_its_exit_code() {
     nobody.until_nodes_are("down", 1);
     let said = refusal(&mut check(&format!("http://{}/readyz", nobody.address())));
     assert!(said.contains("0 of 1 nodes vote"), "{said}");
+    // Without a URL it is the gateway of these settings.
+    let settings = |listen: &str| output(redlockd(directory.path()).args(["healthcheck", "--listen", listen]));
+    settings(&gateway.address().to_string());
     gateway.kill();
     assert!(refusal(&mut check(&format!("http://{}/readyz", gateway.address()))).contains("cannot connect"));
 }
