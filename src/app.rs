@@ -11,6 +11,7 @@ use rand::RngExt;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::auth::{Guard, SourceError};
 use crate::config::Config;
 use crate::diagnosis::Diagnosis;
 use crate::http::{AppState, Draining, HttpSettings, RunsOn, router};
@@ -36,6 +37,8 @@ pub enum AppError {
     Embedded(#[from] EmbeddedError),
     #[error("cannot use node {name}: {fault}")]
     Node { name: NodeName, fault: Fault },
+    #[error("cannot use the tokens: {0}")]
+    Tokens(#[from] SourceError),
     #[error("cannot make the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the server failed: {0}")]
@@ -66,6 +69,7 @@ impl App {
             draining: Draining::default(),
             metrics,
             diagnosis: Arc::new(diagnosis(config)),
+            guard: guard(config)?,
             runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
         };
         Ok(Self { state, drain_delay: config.drain_delay, grace: config.grace })
@@ -108,6 +112,14 @@ impl App {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Lets in whom the configuration names, and follows its changes.
+fn guard(config: &Config) -> Result<Guard, SourceError> {
+    let Some(source) = &config.tokens else { return Ok(Guard::Open) };
+    let guard = Guard::with(source.read()?);
+    tokio::spawn(source.clone().follow(guard.clone()));
+    Ok(guard)
 }
 
 /// The cluster of a configuration: Redis nodes, or the embedded one.

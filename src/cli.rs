@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::auth::Grant;
 use crate::config::{Config, ConfigError, Layered, Settings, unknown_variable};
 use crate::healthcheck;
+use crate::lease::OwnerLabel;
 
 /// Distributed locks over HTTP, with fencing tokens, on a quorum of Redis or Valkey nodes.
 ///
@@ -39,6 +41,9 @@ enum CliCommand {
     Healthcheck(HealthcheckArgs),
     /// Examine the nodes without changing anything; exit code 0 clean, 1 warnings, 2 unsafe, 3 not examined
     Doctor(DoctorArgs),
+    /// Make a token for somebody who is to use the gateway
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Measure a gateway, or the nodes themselves
     Bench(BenchArgs),
 }
@@ -73,6 +78,25 @@ struct HealthcheckArgs {
     serve: ServeArgs,
 }
 
+#[derive(Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token; what the gateway keeps of it goes into a file, or to standard error
+    New(NewTokenArgs),
+}
+
+#[derive(Args)]
+pub struct NewTokenArgs {
+    /// Whose it is: the owner that others are shown, and the name in the log
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| OwnerLabel::new(text))]
+    pub name: OwnerLabel,
+    /// ACTIONS:PREFIX, such as acquire,extend,release:orders/, or *: for all that one does with locks, or admin; repeatable
+    #[arg(long, value_name = "GRANT", required = true, value_parser = |text: &str| text.parse::<Grant>().map(|_| text.to_owned()))]
+    pub allow: Vec<String>,
+    /// The tokens_file to add it to; it is made if it is not there
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
 #[derive(Args)]
 pub struct BenchArgs {
     /// The gateway to load
@@ -101,6 +125,7 @@ pub enum Command {
     Openapi,
     Healthcheck { url: String, timeout: Duration },
     Doctor { config: Config, json: bool },
+    Token(TokenCommand),
     Bench(BenchArgs),
 }
 
@@ -123,6 +148,7 @@ pub fn parse() -> Result<Command, ConfigError> {
             let own = || checked(&args.serve, sub.unwrap_or(&matches)).map(|config| healthcheck::own_url(config.listen));
             Ok(Command::Healthcheck { url: args.url.map_or_else(own, Ok)?, timeout: args.timeout })
         }
+        Some(CliCommand::Token(command)) => Ok(Command::Token(command)),
         Some(CliCommand::Bench(args)) => Ok(Command::Bench(args)),
     }
 }

@@ -15,6 +15,7 @@
 //!   each node turns the commands of concurrent requests into batches.
 //! - [`redlock`] asks a majority first and the others if need be, stops at the verdict, and finishes or undoes what
 //!   was begun, whatever becomes of the request.
+//! - [`auth`] finds out who asks; a handler gets a lock's name only together with the permission to act on it.
 //! - [`http`] maps the path to a lock and the method to a verb, and every refusal to a problem document.
 //! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
 //!
@@ -56,6 +57,7 @@
 //! - Lease ids and passwords reach no log, metric, error or URL that we print.
 
 pub mod app;
+pub mod auth;
 pub mod bench;
 pub mod cli;
 pub mod config;

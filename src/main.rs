@@ -4,9 +4,11 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use rand::RngExt;
 use redlockd::app::{self, App, AppError, Shutdown};
+use redlockd::auth::{self, BearerToken, Digest};
 use redlockd::bench::{self, BenchOptions, Report};
-use redlockd::cli::{self, BenchArgs, Command};
+use redlockd::cli::{self, BenchArgs, Command, NewTokenArgs, TokenCommand};
 use redlockd::config::{Config, Layered};
 use redlockd::healthcheck::healthcheck;
 use redlockd::metrics::Metrics;
@@ -53,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
             println!("{document}");
         }
         Command::Healthcheck { url, timeout } => runtime(Some(1))?.block_on(healthcheck(&url, timeout)).map_err(|error| error.to_string())?,
+        Command::Token(TokenCommand::New(args)) => println!("{}", new_token(&args)?),
         Command::Bench(args) => {
             let report = runtime(None)?.block_on(measure(&args))?;
             println!("{}", if args.json { report.to_json() } else { report.to_string() });
@@ -60,6 +63,17 @@ fn run(command: Command) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A new token, which nobody keeps. What the gateway has to know of it is added to the file, or printed beside it.
+fn new_token(args: &NewTokenArgs) -> Result<String, String> {
+    let token = BearerToken::from_random([rand::rng().random(), rand::rng().random()]);
+    let entry = auth::entry(&args.name, &Digest::of(token.reveal()), &args.allow);
+    match &args.file {
+        None => eprint!("{entry}"),
+        Some(path) => auth::add_to_file(path, &entry).map_err(|error| error.to_string())?,
+    }
+    Ok(token.reveal().to_owned())
 }
 
 fn runtime(threads: Option<usize>) -> Result<Runtime, String> {
@@ -77,8 +91,8 @@ async fn serve(config: &Config) -> Result<(), AppError> {
     let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let app = App::build(config).await?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    if !address.ip().is_loopback() {
-        tracing::warn!("listening beyond this machine without authentication: whoever reaches the port can take locks");
+    if config.tokens.is_none() && !address.ip().is_loopback() {
+        tracing::warn!("listening beyond this machine without authentication: whoever reaches the port may do everything");
     }
     info!("listening on http://{address}, documentation at http://{address}/docs");
     app.run(listener, signals.first()).await

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub http_in_flight: IntGauge,
     /// Operations on locks by kind (acquire, extend, release, inspect) and outcome.
     pub operations: IntCounterVec,
+    /// Requests that were not let in, by reason.
+    auth_refusals: IntCounterVec,
     pub rounds: IntCounter,
     pub second_rounds: IntCounter,
     pub widened: IntCounter,
@@ -101,6 +103,16 @@ impl Metrics {
             operations: keep(
                 &registry,
                 IntCounterVec::new(Opts::new("redlockd_operations_total", "Operations on locks, by kind and outcome."), &["operation", "outcome"]),
+            )?,
+            auth_refusals: keep(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "redlockd_auth_refusals_total",
+                        "Requests without a credential, with an unknown one, or with one that does not allow it.",
+                    ),
+                    &["reason"],
+                ),
             )?,
             rounds: keep(&registry, IntCounter::new("redlockd_acquire_rounds_total", "Rounds of votes on acquires."))?,
             widened: keep(
@@ -189,6 +201,11 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
+    }
+
+    /// A request was not let in. `reason` is one of a few words.
+    pub fn auth_refused(&self, reason: &'static str) {
+        self.auth_refusals.with_label_values(&[reason]).inc();
     }
 
     /// The series of the node `name`.

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use super::{Config, ConfigError, Layered, LogFormat, LogSettings};
+use crate::auth::RosterSource;
 use crate::lease::{LockKey, Quorum, Ttl, TtlBounds};
 use crate::node::redis::NodeAddress;
 use crate::node::{Agreement, Members};
@@ -29,8 +30,10 @@ impl Config {
         }
         let nodes = nodes(layered)?;
         let members = Members::of(nodes.iter().map(|node| node.name().as_str()));
+        let tokens = tokens(layered)?;
         Ok(Self {
-            listen: listen(layered)?,
+            listen: listen(layered, tokens.is_some())?,
+            tokens,
             bootstrap: settings.bootstrap.unwrap_or_default(),
             data_dir: settings.data_dir.clone().unwrap_or_default().into(),
             agreement: Agreement { generation: settings.generation.unwrap_or(1), max_ttl, window, members },
@@ -73,7 +76,31 @@ fn within<T: PartialOrd + std::fmt::Display>(layered: &Layered, name: &'static s
     }
 }
 
-fn listen(layered: &Layered) -> Result<SocketAddr, ConfigError> {
+fn tokens(layered: &Layered) -> Result<Option<RosterSource>, ConfigError> {
+    let given = |setting: &Option<String>| setting.clone().filter(|text| !text.is_empty());
+    let (name, source) = match (given(&layered.settings.tokens_file), given(&layered.settings.tokens)) {
+        (None, None) => return Ok(None),
+        (Some(path), None) => ("tokens_file", RosterSource::File(path.into())),
+        (None, Some(text)) => ("tokens", RosterSource::Text(text)),
+        (Some(_), Some(_)) => return Err(impossible(layered, "tokens", "tokens_file is set as well; leave one of them out")),
+    };
+    source.read().map_err(|error| impossible(layered, name, error.to_string()))?;
+    Ok(Some(source))
+}
+
+/// Where others can reach it somebody has to be asked, or the operator has to say that nobody is.
+fn listen(layered: &Layered, asks_for_tokens: bool) -> Result<SocketAddr, ConfigError> {
+    let address = address(layered)?;
+    if address.ip().is_loopback() || asks_for_tokens || layered.settings.insecure_no_auth == Some(true) {
+        return Ok(address);
+    }
+    let problem = format!(
+        "{address} can be reached from other machines, and nobody would be asked for a token; set tokens_file (redlockd token new writes it), or insecure_no_auth if whoever reaches the port may do everything"
+    );
+    Err(impossible(layered, "listen", problem))
+}
+
+fn address(layered: &Layered) -> Result<SocketAddr, ConfigError> {
     let text = layered.settings.listen.as_deref().unwrap_or_default();
     let unreadable = || impossible(layered, "listen", format!("{text:?} is not an address; write host:port, such as 127.0.0.1:8080"));
     text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(unreadable)

@@ -76,7 +76,11 @@ impl Layered {
 impl fmt::Display for Layered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in fields(&self.settings) {
-            let value = if name == "nodes" { self.redacted_nodes() } else { value };
+            let value = match &*name {
+                "nodes" => self.redacted_nodes(),
+                "tokens" if value != "" => "redacted".into(),
+                _ => value,
+            };
             // A JSON string, number, boolean or array of strings is TOML as well.
             writeln!(f, "{:<42} # {}", format!("{name} = {value}"), self.origin(&name))?;
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use layers::{Layered, Origin, unknown_variable};
 pub use settings::Settings;
 
+use crate::auth::RosterSource;
 use crate::lease::{Ttl, TtlBounds};
 use crate::node::Agreement;
 use crate::node::redis::NodeAddress;
@@ -19,6 +20,8 @@ use crate::node::redis::NodeAddress;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// Who may ask; none if everybody may.
+    pub tokens: Option<RosterSource>,
     /// Empty for the embedded node.
     pub nodes: Vec<NodeAddress>,
     pub data_dir: PathBuf,

@@ -14,6 +14,21 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
 
+    /// A file with the tokens of those who may ask, and what they may do; `redlockd token new` writes it
+    #[arg(long, env = "REDLOCKD_TOKENS_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_file: Option<String>,
+
+    /// The same as text, for an environment without files
+    #[arg(long, env = "REDLOCKD_TOKENS", value_name = "TOML", hide_env_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
+
+    /// Listen beyond this machine although nobody is asked for a token
+    #[arg(long, env = "REDLOCKD_INSECURE_NO_AUTH", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub insecure_no_auth: Option<bool>,
+
     /// A Redis or Valkey node, once for each of three or five: [NAME=]redis[s]://[USER[:PASSWORD]@]HOST[:PORT][/DB]
     ///
     /// In the environment and in the file the name is `nodes`; in the environment addresses are separated by commas.
@@ -109,6 +124,9 @@ impl Settings {
         let text = |text: &str| Some(text.to_owned());
         Self {
             listen: text("127.0.0.1:8080"),
+            tokens_file: text(""),
+            tokens: text(""),
+            insecure_no_auth: Some(false),
             nodes: Some(Vec::new()),
             data_dir: text("./redlockd-data"),
             bootstrap: Some(false),

@@ -3,7 +3,8 @@
 use axum::Router;
 use serde::Deserialize;
 use utoipa::openapi::path::PathItem;
-use utoipa::{IntoParams, OpenApi, ToSchema};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{IntoParams, Modify, OpenApi, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::state::AppState;
@@ -16,6 +17,8 @@ use super::state::AppState;
         contact(name = "The redlockd authors"),
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
+    security((), ("token" = [])),
+    modifiers(&BearerTokens),
     servers((url = "/", description = "This gateway")),
     tags(
         (name = "locks", description = "Acquire, extend, release and look at locks."),
@@ -23,6 +26,17 @@ use super::state::AppState;
     ),
 )]
 struct Base;
+
+/// Says that requests may carry a bearer token, and that a gateway may do without.
+struct BearerTokens;
+
+impl Modify for BearerTokens {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let description = "As `redlockd token new` makes it. A gateway that was given no tokens asks nobody for one.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+        document.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
 
 /// What the document says beside its paths.
 pub fn base() -> utoipa::openapi::OpenApi {

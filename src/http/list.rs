@@ -4,22 +4,26 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 
+use super::auth::{Anywhere, List};
 use super::body::{HolderBody, ListBody, ListedBody};
 use super::locks::NO_STORE;
 use super::options::ListOptions;
 use super::problem::{AnyProblem, BodyProblem, Problem};
+use crate::auth::Action;
 use crate::redlock::Redlock;
 
 /// List held locks
 ///
-/// Page by page: follow `next_cursor` until it is null. A lock that is held all the while is on some page.
+/// Page by page: follow `next_cursor` until it is null. A lock that is held all the while is on some page, if your token
+/// allows to list it; a page may hold few locks, or none, and not be the last.
 #[utoipa::path(
     get, path = "/locks", tag = "locks",
     params(super::docs::ListParams),
     responses((status = 200, description = "A page of held locks.", body = ListBody), AnyProblem, BodyProblem)
 )]
-pub async fn list(State(redlock): State<Redlock>, options: ListOptions) -> Result<Response, Problem> {
+pub async fn list(State(redlock): State<Redlock>, allowed: Anywhere<List>, options: ListOptions) -> Result<Response, Problem> {
     let listed = redlock.list(&options.prefix, options.cursor.as_deref(), options.limit).await?;
-    let locks = listed.locks.iter().map(|lock| ListedBody { key: lock.key.to_string(), holder: HolderBody::from(&lock.holder) });
+    let visible = listed.locks.iter().filter(|lock| allowed.caller.may(Action::List, &lock.key));
+    let locks = visible.map(|lock| ListedBody { key: lock.key.to_string(), holder: HolderBody::from(&lock.holder) });
     Ok(([NO_STORE], Json(ListBody { locks: locks.collect(), next_cursor: listed.next })).into_response())
 }

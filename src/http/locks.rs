@@ -7,12 +7,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, body::Body};
 use bytes::Bytes;
 
+use super::auth::{Acquire, Extend, Inspect, OnLock, Release};
 use super::body::{HolderBody, LeaseBody, LockBody, LockState, ReleaseBody, VotesBody, renew_after, rfc3339};
 use super::grant_body::GrantBody;
 use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, LEASE_ID, NoOptions, ReleaseOptions};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
 use super::state::{Admitted, AppState};
-use crate::lease::LockKey;
 use crate::redlock::{AcquireRequest, Inspected, Redlock};
 
 /// Who holds a lock is old news a moment later, and a lease id is a secret.
@@ -33,8 +33,9 @@ pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::fro
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn acquire(State(state): State<AppState>, _: Admitted, key: LockKey, options: AcquireOptions) -> Result<Response, Problem> {
-    let AcquireOptions { ttl, owner, lease } = options;
+pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock<Acquire>, options: AcquireOptions) -> Result<Response, Problem> {
+    let (key, AcquireOptions { ttl, owner, lease }) = (allowed.key, options);
+    let owner = owner.or_else(|| allowed.caller.name().cloned());
     let acquired = state.redlock.acquire(AcquireRequest { key: key.clone(), lease, ttl, owner: owner.clone() }).await?;
     let body = LeaseBody {
         key: key.as_str(),
@@ -72,8 +73,8 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, key: LockKey, o
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn extend(State(redlock): State<Redlock>, key: LockKey, options: ExtendOptions) -> Result<Response, Problem> {
-    let ExtendOptions { lease, ttl } = options;
+pub async fn extend(State(redlock): State<Redlock>, allowed: OnLock<Extend>, options: ExtendOptions) -> Result<Response, Problem> {
+    let (key, ExtendOptions { lease, ttl }) = (allowed.key, options);
     let extended = redlock.extend(key.clone(), lease.clone(), ttl).await?;
     let body = LeaseBody {
         key: key.as_str(),
@@ -102,7 +103,8 @@ pub async fn extend(State(redlock): State<Redlock>, key: LockKey, options: Exten
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn release(State(redlock): State<Redlock>, key: LockKey, options: ReleaseOptions) -> Result<Response, Problem> {
+pub async fn release(State(redlock): State<Redlock>, allowed: OnLock<Release>, options: ReleaseOptions) -> Result<Response, Problem> {
+    let key = allowed.key;
     let released = redlock.release(key.clone(), options.lease, options.fencing_token).await?.released;
     Ok(([NO_STORE], Json(ReleaseBody { key: key.as_str(), released })).into_response())
 }
@@ -115,7 +117,8 @@ pub async fn release(State(redlock): State<Redlock>, key: LockKey, options: Rele
     params(super::docs::KeyParam),
     responses((status = 200, description = "The state of the lock.", body = LockBody), AnyProblem, BodyProblem)
 )]
-pub async fn inspect(State(redlock): State<Redlock>, key: LockKey, _: NoOptions) -> Result<Response, Problem> {
+pub async fn inspect(State(redlock): State<Redlock>, allowed: OnLock<Inspect>, _: NoOptions) -> Result<Response, Problem> {
+    let key = allowed.key;
     let (state, holder) = match redlock.inspect(key.clone()).await? {
         Inspected::Free => (LockState::Free, None),
         Inspected::Held(holder) => (LockState::Held, Some(HolderBody::from(&holder))),

@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::auth::{Admin, Anywhere};
 use super::options::NoOptions;
 use super::problem::{AnyProblem, BodyProblem, Problem};
 use super::state::AppState;
@@ -17,6 +18,9 @@ pub struct NodesBody {
     /// `one embedded node`, or `redis nodes`.
     #[schema(example = "redis nodes")]
     runs_on: &'static str,
+    /// Whom the gateway lets in: `anybody`, or those with `tokens`.
+    #[schema(example = "tokens")]
+    lets_in: &'static str,
     /// How many nodes vote now.
     #[schema(example = 5)]
     voting: usize,
@@ -118,10 +122,11 @@ impl From<&NodeView> for NodeBody {
 ///
 /// Whether each is reachable, certified or quarantined, and what is weak about it.
 #[utoipa::path(get, path = "/nodes", tag = "operations", responses((status = 200, description = "All nodes.", body = NodesBody), AnyProblem, BodyProblem))]
-pub async fn nodes(State(state): State<AppState>, _: NoOptions) -> Result<Json<NodesBody>, Problem> {
+pub async fn nodes(State(state): State<AppState>, _: Anywhere<Admin>, _: NoOptions) -> Result<Json<NodesBody>, Problem> {
     let cluster = state.redlock.cluster();
     let views = cluster.nodes();
     let findings = state.diagnosis.of(&views).iter().map(FindingBody::from).collect();
     let nodes = views.iter().map(NodeBody::from).collect();
-    Ok(Json(NodesBody { runs_on: state.runs_on.as_str(), voting: cluster.voting(), required: cluster.quorum().required(), nodes, findings }))
+    let lets_in = if state.guard.is_open() { "anybody" } else { "tokens" };
+    Ok(Json(NodesBody { runs_on: state.runs_on.as_str(), lets_in, voting: cluster.voting(), required: cluster.quorum().required(), nodes, findings }))
 }

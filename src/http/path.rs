@@ -1,22 +1,16 @@
 //! The lock's name out of the path.
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
+use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
-use super::state::AppState;
 use crate::lease::{KeyError, LockKey};
 
-impl FromRequestParts<AppState> for LockKey {
-    type Rejection = Problem;
-
-    /// `/locks/orders/42` and `/locks/orders%2F42` are the same lock.
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
-        let encoded = parts.uri.path().strip_prefix("/locks/").unwrap_or_default();
-        let text = decode(encoded).map_err(|error| Problem::invalid(format!("key: {error}.")))?;
-        LockKey::new(&text).map_err(|error| Problem::invalid(format!("key: {error}.")))
-    }
+/// `/locks/orders/42` and `/locks/orders%2F42` are the same lock.
+pub fn key(uri: &Uri) -> Result<LockKey, Problem> {
+    let encoded = uri.path().strip_prefix("/locks/").unwrap_or_default();
+    let text = decode(encoded).map_err(|error| Problem::invalid(format!("key: {error}.")))?;
+    LockKey::new(&text).map_err(|error| Problem::invalid(format!("key: {error}.")))
 }
 
 /// `/locks/` names no lock.

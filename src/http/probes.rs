@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem::{Problem, ProblemBody};
+use super::auth::{Admin, Anywhere};
+use super::problem::{AnyProblem, Problem, ProblemBody};
 use super::state::AppState;
 use crate::diagnosis::Severity;
 
@@ -63,8 +64,8 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 /// Metrics for Prometheus
 ///
 /// In its text format. No lock, owner or lease is ever a label.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain")))]
-pub async fn metrics(State(state): State<AppState>) -> Result<Response, Problem> {
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain"), AnyProblem))]
+pub async fn metrics(State(state): State<AppState>, _: Anywhere<Admin>) -> Result<Response, Problem> {
     let findings = state.diagnosis.of(&state.redlock.cluster().nodes());
     for severity in Severity::ALL {
         state.metrics.show_findings(severity.as_str(), findings.iter().filter(|finding| finding.severity == severity).count());

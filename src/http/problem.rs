@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -83,6 +83,16 @@ impl Problem {
     pub fn not_ready(voting: usize, required: usize, nodes: usize) -> Self {
         let detail = format!("{voting} of {nodes} nodes vote and {required} are required; GET /nodes says what is wrong with the others.");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_quorum", "No quorum", detail).retry_after(Duration::from_secs(1))
+    }
+
+    /// No credential, or one that nobody here knows.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
+    }
+
+    /// A credential that does not allow it.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
     pub fn internal(detail: impl Into<String>) -> Self {
@@ -210,6 +220,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(self.body)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"redlockd\""));
+        }
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
@@ -273,6 +286,12 @@ pub enum AnyProblem {
     /// `invalid_request`: says which value, what was given and what is allowed.
     #[response(status = 400, content_type = "application/problem+json")]
     Invalid(ProblemBody),
+    /// `unauthorized`: the gateway wants a bearer token that it knows.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(ProblemBody),
+    /// `forbidden`: the token does not allow it.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(ProblemBody),
     /// `internal`: a bug of the gateway.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),

@@ -7,6 +7,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 
 use super::problem::Problem;
+use crate::auth::Guard;
 use crate::diagnosis::Diagnosis;
 use crate::lease::{Ttl, TtlBounds};
 use crate::metrics::Metrics;
@@ -20,6 +21,7 @@ pub struct AppState {
     pub draining: Draining,
     pub metrics: Arc<Metrics>,
     pub runs_on: RunsOn,
+    pub guard: Guard,
     pub diagnosis: Arc<Diagnosis>,
 }
 

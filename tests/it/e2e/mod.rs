@@ -11,6 +11,7 @@ mod least_privilege;
 mod node_failures;
 mod readme;
 mod shutdown;
+mod tokens;
 mod two_gateways;
 
 use crate::support::{Gateway, HttpAnswer, RedisServer, eventually, machine_to_itself};

@@ -74,6 +74,22 @@ fn the_shell_script_takes_the_lock_and_gives_it_back() {
 }
 
 #[test]
+fn a_token_is_made_and_used_as_printed() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_redlockd"));
+    let directory = tempfile::tempdir().unwrap();
+    let block = blocks("sh").into_iter().find(|block| block.contains("token new")).unwrap();
+    let (make, rest) = block.split_once('\n').unwrap();
+    let (serve, ask) = rest.split_once('\n').unwrap();
+    let here = format!("set -e; PATH={}:$PATH; cd {}; ", program.parent().unwrap().display(), directory.path().display());
+    let token = shell(&format!("{here}{make}; printf %s \"$token\""));
+    let file = directory.path().join("tokens.toml");
+    assert_eq!(serve, "redlockd --tokens-file tokens.toml &");
+    let gateway = Gateway::start(&["--node-timeout=5s", "--tokens-file", file.to_str().unwrap()]);
+    let answer: Value = serde_json::from_str(&shell(&format!("token={token}; {}", ask.replace(ADDRESS, &gateway.address().to_string())))).unwrap();
+    assert_eq!(answer["owner"], "worker-7");
+}
+
+#[test]
 fn a_refused_lock_is_exit_code_22() {
     let gateway = Gateway::start(&["--node-timeout=5s"]);
     gateway.post("/locks/orders/42").ok();

@@ -1,6 +1,7 @@
 //! What clients are promised over HTTP: the whole gateway behind its router, one file per concern.
 
 mod acquire;
+mod auth;
 mod extend;
 mod inspect;
 mod invalid;

@@ -49,8 +49,18 @@ impl TestRouter {
 
     /// On nodes at these addresses, which nobody may have used before; on an embedded one without any.
     pub async fn on(addresses: &[String]) -> Self {
+        Self::with(Layered::scratch(addresses.to_vec())).await
+    }
+
+    /// On an embedded node, with this roster.
+    pub async fn with_tokens(roster: &str) -> Self {
+        let mut layered = Layered::scratch(Vec::new());
+        layered.settings.tokens = Some(roster.to_owned());
+        Self::with(layered).await.ready().await
+    }
+
+    async fn with(mut layered: Layered) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let mut layered = Layered::scratch(addresses.to_vec());
         // Patient, because the machine may be busy with other tests.
         let patient = Settings { node_timeout: Some("10s".into()), ..layered.settings };
         layered.settings = Settings { data_dir: data.path().to_str().map(str::to_owned), ..patient };

@@ -1,0 +1,47 @@
+//! A caller whose credential was looked at.
+
+use std::sync::Arc;
+
+use super::{Action, Grant};
+use crate::lease::{LockKey, OwnerLabel};
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// Nobody asked for a credential: everything is allowed.
+    Anybody,
+    Known(Arc<Principal>),
+}
+
+/// What a roster says of one token.
+#[derive(Debug)]
+pub struct Principal {
+    pub name: OwnerLabel,
+    pub grants: Vec<Grant>,
+}
+
+impl Caller {
+    pub fn may(&self, action: Action, key: &LockKey) -> bool {
+        self.has(|grant| grant.covers(action, key.as_str()))
+    }
+
+    /// Whether there is any lock to which it may do this, or for [`Action::Admin`] whether it may at all.
+    pub fn may_at_all(&self, action: Action) -> bool {
+        self.has(|grant| grant.allows(action))
+    }
+
+    /// What it is called, if it is known.
+    pub fn name(&self) -> Option<&OwnerLabel> {
+        match self {
+            Self::Anybody => None,
+            Self::Known(principal) => Some(&principal.name),
+        }
+    }
+
+    fn has(&self, such: impl Fn(&Grant) -> bool) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Known(principal) => principal.grants.iter().any(such),
+        }
+    }
+}

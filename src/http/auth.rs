@@ -1,0 +1,96 @@
+//! Permission. A handler gets at a lock's name, or at the gateway's own affairs, only with it.
+
+use std::marker::PhantomData;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+
+use super::path;
+use super::problem::Problem;
+use super::state::AppState;
+use crate::auth::{Action, Caller, NotKnown};
+use crate::lease::LockKey;
+
+/// The lock of the request, and who may do `A` to it.
+pub struct OnLock<A> {
+    pub key: LockKey,
+    pub caller: Caller,
+    action: PhantomData<A>,
+}
+
+/// A caller who may do `A` to some lock, or at all where it is not about locks.
+pub struct Anywhere<A> {
+    pub caller: Caller,
+    action: PhantomData<A>,
+}
+
+/// An [`Action`] as a type, so that the signature of a handler says what it takes.
+pub trait Permission: Send + Sync {
+    const ACTION: Action;
+}
+
+macro_rules! permissions {
+    ($($name:ident)*) => {$(
+        pub struct $name;
+        impl Permission for $name {
+            const ACTION: Action = Action::$name;
+        }
+    )*};
+}
+
+permissions!(Acquire Extend Release Inspect List Admin);
+
+impl<A: Permission> FromRequestParts<AppState> for OnLock<A> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let caller = who(parts, state)?;
+        let key = path::key(&parts.uri)?;
+        if caller.may(A::ACTION, &key) {
+            return Ok(Self { key, caller, action: PhantomData });
+        }
+        state.metrics.auth_refused("forbidden");
+        Err(Problem::forbidden(format!(
+            "This token does not allow to {} the lock {:?}; a grant for it would be {}:{}.",
+            A::ACTION,
+            key.as_str(),
+            A::ACTION,
+            key.as_str()
+        )))
+    }
+}
+
+impl<A: Permission> FromRequestParts<AppState> for Anywhere<A> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let caller = who(parts, state)?;
+        if caller.may_at_all(A::ACTION) {
+            return Ok(Self { caller, action: PhantomData });
+        }
+        state.metrics.auth_refused("forbidden");
+        Err(Problem::forbidden(format!("This token does not allow this; it takes the grant {}.", A::ACTION)))
+    }
+}
+
+fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
+    if state.guard.is_open() {
+        return Ok(Caller::Anybody);
+    }
+    state.guard.who(bearer_token(parts)).map_err(|not_known| {
+        let (reason, detail) = match not_known {
+            NotKnown::NothingShown => ("nothing_shown", "This gateway wants to know who asks: send Authorization: Bearer and a token."),
+            NotKnown::Stranger => ("stranger", "The token is not known here; it may have been withdrawn. Ask for a new one."),
+        };
+        state.metrics.auth_refused(reason);
+        Problem::unauthorized(detail)
+    })
+}
+
+/// The one bearer token that is shown. Anything else in `Authorization` is nothing.
+fn bearer_token(parts: &Parts) -> Option<&str> {
+    let mut values = parts.headers.get_all(AUTHORIZATION).iter();
+    let (scheme, token) = values.next()?.to_str().ok()?.split_once(' ')?;
+    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
+}

@@ -1,0 +1,99 @@
+//! Tokens of a running gateway: made, replaced and withdrawn while clients use it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::support::{Gateway, HttpAnswer, eventually, redlockd};
+
+/// A new token on the roster `file`.
+fn new_token(file: &Path, name: &str, allow: &str) -> String {
+    let mut command = redlockd(file.parent().unwrap());
+    let output = command.args(["token", "new", "--name", name, "--allow", allow, "--file"]).arg(file).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn post(gateway: &Gateway, token: &str, target: &str) -> HttpAnswer {
+    gateway.ask("POST", target, &[("Authorization", &format!("Bearer {token}"))])
+}
+
+/// Takes `lines` out of a roster, in one step.
+fn rewrite(file: &Path, change: impl FnOnce(String) -> String) {
+    let beside = file.with_extension("other");
+    std::fs::write(&beside, change(std::fs::read_to_string(file).unwrap())).unwrap();
+    std::fs::rename(beside, file).unwrap();
+}
+
+#[test]
+fn a_token_is_replaced_under_load_without_a_request_that_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens.toml");
+    let old = new_token(&file, "worker", "*:");
+    let first_entry = std::fs::read_to_string(&file).unwrap();
+    let gateway = Gateway::start(&["--log-level=debug", "--tokens-file", file.to_str().unwrap()]);
+    let (is_over, uses_new, asked) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+    let new = std::sync::OnceLock::new();
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (gateway, old, new, is_over, uses_new, asked) = (&gateway, &old, &new, &is_over, &uses_new, &asked);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let token = if uses_new.load(Ordering::Relaxed) { new.get().unwrap() } else { old };
+                    post(gateway, token, &format!("/locks/rotated/{client}/{n}")).ok();
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let some_more = || {
+            let so_far = asked.load(Ordering::Relaxed);
+            eventually("requests are answered", || (so_far + 50 < asked.load(Ordering::Relaxed)).then_some(()));
+        };
+        some_more();
+        let token = new.get_or_init(|| new_token(&file, "worker", "*:"));
+        eventually("the new token is in force", || (post(&gateway, token, "/locks/new").status == 200).then_some(()));
+        uses_new.store(true, Ordering::Relaxed);
+        some_more();
+        rewrite(&file, |roster| roster.replace(&first_entry, ""));
+        eventually("the old token is withdrawn", || (post(&gateway, &old, "/locks/old?ttl=100ms").status == 401).then_some(()));
+        some_more();
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let log = gateway.log();
+    assert!(!log.contains(&old) && !log.contains(new.get().unwrap()), "{log}");
+}
+
+#[test]
+fn a_roster_that_became_unreadable_changes_nothing_and_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens.toml");
+    let token = new_token(&file, "worker", "*:");
+    let gateway = Gateway::start(&["--tokens-file", file.to_str().unwrap()]);
+    rewrite(&file, |roster| format!("{roster}\nsha256 = \"{token}\"\n"));
+    eventually("it says so", || gateway.log().contains("the tokens stay as they are").then_some(()));
+    post(&gateway, &token, "/locks/still").ok();
+    std::fs::remove_file(&file).unwrap();
+    eventually("it says so again", || gateway.log().contains("No such file").then_some(()));
+    post(&gateway, &token, "/locks/still-there").ok();
+    assert!(!gateway.log().contains(&token), "{}", gateway.log());
+}
+
+#[test]
+fn a_token_is_printed_alone_and_a_roster_that_is_no_roster_is_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| redlockd(directory.path()).args(["token", "new"]).args(arguments).output().unwrap();
+    let made = run(&["--name", "ci", "--allow", "acquire:ci/", "--allow", "admin"]);
+    let (token, entry) = (String::from_utf8(made.stdout).unwrap(), String::from_utf8(made.stderr).unwrap());
+    assert!(token.starts_with("rlk_") && token.len() == 4 + 64 + 1, "{token}");
+    let gateway = Gateway::start_in(&[("REDLOCKD_TOKENS", &entry)], &[]);
+    post(&gateway, token.trim(), "/locks/ci/1").ok();
+    std::fs::write(directory.path().join("no-roster"), "not = \"one\"").unwrap();
+    let refused = run(&["--name", "ci", "--allow", "*:", "--file", "no-roster"]);
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(directory.path().join("no-roster")).unwrap(), "not = \"one\"");
+    for wrong in [["--name", "", "--allow", "*:"], ["--name", "ci", "--allow", "acquire"]] {
+        assert_eq!(run(&wrong).status.code(), Some(2));
+    }
+}

@@ -1,0 +1,124 @@
+//! Who may do what: callers, actions and prefixes.
+
+use axum::http::Method;
+use redlockd::auth::{Digest, entry};
+use redlockd::lease::OwnerLabel;
+
+use crate::support::{RouterAnswer, TestRouter};
+
+/// Everybody on the roster, by name, which is the token as well.
+const ROSTER: [(&str, &[&str]); 5] = [
+    ("worker", &["*:orders/"]),
+    ("reader", &["inspect,list:orders/"]),
+    ("acquirer", &["acquire:orders/", "release:"]),
+    ("somebody", &["*:"]),
+    ("operator", &["admin"]),
+];
+
+async fn gateway() -> TestRouter {
+    let entries = ROSTER.iter().map(|(name, allow)| {
+        let allow: Vec<String> = allow.iter().map(|grant| (*grant).to_owned()).collect();
+        entry(&OwnerLabel::new(name).unwrap(), &Digest::of(name), &allow)
+    });
+    TestRouter::with_tokens(&entries.collect::<String>()).await
+}
+
+async fn ask(gateway: &TestRouter, caller: &str, method: Method, path: &str) -> RouterAnswer {
+    let asking = gateway.ask(method, path);
+    if caller.is_empty() { asking.send().await } else { asking.header("Authorization", format!("Bearer {caller}")).send().await }
+}
+
+const OWN_LEASE: &str = "?lease_id=0123456789abcdef";
+
+/// What is asked, and by whom it may be.
+#[rustfmt::skip]
+const TABLE: [(Method, &str, &[&str]); 14] = [
+    (Method::POST, "/locks/orders/1", &["worker", "acquirer", "somebody"]),
+    (Method::POST, "/locks/orders", &["somebody"]),
+    (Method::POST, "/locks/other/1", &["somebody"]),
+    (Method::PUT, "/locks/orders/1", &["worker", "somebody"]),
+    (Method::PUT, "/locks/other/1", &["somebody"]),
+    (Method::DELETE, "/locks/orders/1", &["worker", "acquirer", "somebody"]),
+    (Method::DELETE, "/locks/other/1", &["acquirer", "somebody"]),
+    (Method::GET, "/locks/orders/1", &["worker", "reader", "somebody"]),
+    (Method::GET, "/locks/other/1", &["somebody"]),
+    (Method::HEAD, "/locks/other/1", &["somebody"]),
+    (Method::GET, "/locks", &["worker", "reader", "somebody"]),
+    (Method::GET, "/nodes", &["operator"]),
+    (Method::GET, "/metrics", &["operator"]),
+    (Method::GET, "/readyz", &["", "stranger", "worker", "reader", "acquirer", "somebody", "operator"]),
+];
+
+#[tokio::test]
+async fn everybody_may_do_what_is_granted_and_nothing_else() {
+    let gateway = gateway().await;
+    let everybody = ["", "stranger"].into_iter().chain(ROSTER.map(|(name, _)| name));
+    for (caller, (method, path, allowed)) in everybody.flat_map(|caller| TABLE.iter().map(move |row| (caller, row))) {
+        let is_about_a_lease = [Method::PUT, Method::DELETE].contains(method);
+        let target = format!("{path}{}", if is_about_a_lease { OWN_LEASE } else { "" });
+        let answer = ask(&gateway, caller, method.clone(), &target).await;
+        let expected = match caller {
+            _ if allowed.contains(&caller) => None,
+            "" | "stranger" => Some((401, "unauthorized")),
+            _ => Some((403, "forbidden")),
+        };
+        let refused = Some(answer.status).filter(|status| [401, 403].contains(status));
+        assert_eq!(refused, expected.map(|(status, _)| status), "{caller} {method} {path}: {}", answer.text);
+        if let (Some((status, code)), true) = (expected, *method != Method::HEAD) {
+            answer.assert_problem(status, code);
+        }
+        assert_eq!(answer.header("WWW-Authenticate").is_some(), refused == Some(401), "{caller} {method} {path}");
+    }
+    let counted = ask(&gateway, "operator", Method::GET, "/metrics").await.text;
+    // 13 rows want a credential.
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"nothing_shown\"} 13\n"), "{counted}");
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"stranger\"} 13\n"), "{counted}");
+}
+
+#[tokio::test]
+async fn a_credential_is_one_bearer_token() {
+    let gateway = gateway().await;
+    let with = |values: &[&str]| values.iter().fold(gateway.post("/locks/a"), |asking, value| asking.header("Authorization", value));
+    for right in ["Bearer somebody", "bearer somebody", "BEARER  somebody "] {
+        assert!([200, 423].contains(&with(&[right]).send().await.status), "{right}");
+    }
+    for wrong in ["Bearer", "Bearer ", "Bearer: somebody", "Basic somebody", "somebody", "Bearer somebody x", "Bearer Somebody", "Bearer \u{e9}"] {
+        with(&[wrong]).problem(401, "unauthorized").await;
+    }
+    with(&["Bearer somebody", "Bearer somebody"]).problem(401, "unauthorized").await;
+    gateway.post("/locks/a?token=somebody").problem(401, "unauthorized").await;
+}
+
+#[tokio::test]
+async fn the_owner_is_the_caller_unless_it_says_otherwise() {
+    let gateway = gateway().await;
+    assert_eq!(ask(&gateway, "worker", Method::POST, "/locks/orders/1").await.str("owner"), "worker");
+    assert_eq!(ask(&gateway, "worker", Method::POST, "/locks/orders/2?owner=me").await.str("owner"), "me");
+    let held = ask(&gateway, "somebody", Method::POST, "/locks/orders/1").await;
+    held.assert_problem(423, "locked");
+    assert_eq!(held["holder"]["owner"], "worker");
+}
+
+#[tokio::test]
+async fn a_list_shows_what_its_reader_may_see() {
+    let gateway = gateway().await;
+    for lock in ["orders/1", "orders/2", "other/1"] {
+        assert_eq!(ask(&gateway, "somebody", Method::POST, &format!("/locks/{lock}")).await.status, 200);
+    }
+    for (caller, seen) in [("reader", 2), ("somebody", 3)] {
+        let listed = ask(&gateway, caller, Method::GET, "/locks").await;
+        assert_eq!(listed["locks"].as_array().unwrap().len(), seen, "{caller}: {}", listed.text);
+    }
+    assert_eq!(ask(&gateway, "reader", Method::GET, "/locks?prefix=other/").await["locks"].as_array().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_changes_nothing() {
+    let gateway = gateway().await;
+    let lease = ask(&gateway, "somebody", Method::POST, "/locks/other/1").await.str("lease_id").to_owned();
+    // The right lease id in the wrong hands.
+    for (caller, method, status) in [("worker", Method::DELETE, 403), ("worker", Method::PUT, 403), ("", Method::DELETE, 401)] {
+        assert_eq!(ask(&gateway, caller, method, &format!("/locks/other/1?lease_id={lease}")).await.status, status);
+    }
+    assert_eq!(ask(&gateway, "somebody", Method::GET, "/locks/other/1").await["state"], "held");
+}
