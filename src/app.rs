@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
+use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
 use rand::RngExt;
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::auth::{Guard, SourceError};
 use crate::config::Config;
 use crate::diagnosis::Diagnosis;
-use crate::http::{AppState, Draining, HttpSettings, RunsOn, router};
+use crate::http::{AppState, Draining, HttpSettings, RunsOn, operations_router, router};
 use crate::lease::Quorum;
 use crate::metrics::Metrics;
 use crate::node::redis::{Greeter, NodeAddress, RedisNode, RedisSettings};
@@ -54,6 +54,13 @@ pub enum Shutdown {
     Promptly,
 }
 
+/// Where the service listens.
+pub struct Listeners {
+    pub requests: TcpListener,
+    /// For metrics and probes only.
+    pub metrics: Option<TcpListener>,
+}
+
 /// How long the head of the next request may take, and so how long a connection may idle. Longer than the 60 s after
 /// which balancers and client pools let go, so that they close first and no request meets a closing connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -89,10 +96,13 @@ impl App {
     }
 
     /// Serves until `shutdown`, then drains: no new locks, running requests finish, what is half done is undone.
-    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = Shutdown> + Send + 'static) -> Result<(), AppError> {
+    pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = Shutdown> + Send + 'static) -> Result<(), AppError> {
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).acceptor(NoDelayAcceptor::new()).http1_only();
-        server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        let server = server(listeners.requests)?.handle(handle.clone());
+        // It goes on until the process ends, so that the draining can be watched.
+        if let Some(listener) = listeners.metrics {
+            tokio::spawn(server_of_metrics(listener, self.state.clone())?);
+        }
         let draining = self.state.draining.clone();
         let (drain_delay, grace) = (self.drain_delay, self.grace);
         tokio::spawn(async move {
@@ -112,6 +122,21 @@ impl App {
         info!("stopped");
         Ok(())
     }
+}
+
+fn server(listener: TcpListener) -> std::io::Result<Server<SocketAddr, NoDelayAcceptor>> {
+    let mut server = axum_server::from_tcp(listener)?.acceptor(NoDelayAcceptor::new()).http1_only();
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    Ok(server)
+}
+
+fn server_of_metrics(listener: TcpListener, state: AppState) -> std::io::Result<impl Future<Output = ()> + Send> {
+    let server = server(listener)?;
+    Ok(async move {
+        if let Err(error) = server.serve(operations_router(state).into_make_service()).await {
+            warn!("metrics are not served any more: {error}");
+        }
+    })
 }
 
 /// Lets in whom the configuration names, and follows its changes.

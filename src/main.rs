@@ -1,11 +1,11 @@
 //! The program: parse, start logging, dispatch.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use rand::RngExt;
-use redlockd::app::{self, App, AppError, Shutdown};
+use redlockd::app::{self, App, AppError, Listeners, Shutdown};
 use redlockd::auth::{self, BearerToken, Digest};
 use redlockd::bench::{self, BenchOptions, Report};
 use redlockd::cli::{self, BenchArgs, Command, NewTokenArgs, TokenCommand};
@@ -85,17 +85,23 @@ fn runtime(threads: Option<usize>) -> Result<Runtime, String> {
 }
 
 async fn serve(config: &Config) -> Result<(), AppError> {
-    let cannot_listen = |source| AppError::Listen { address: config.listen, source };
-    let listener = TcpListener::bind(config.listen).map_err(cannot_listen)?;
-    listener.set_nonblocking(true).map_err(cannot_listen)?;
+    let listeners = Listeners { requests: listen(config.listen)?, metrics: config.metrics_listen.map(listen).transpose()? };
     let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let app = App::build(config).await?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
+    let address = listeners.requests.local_addr()?;
     if config.tokens.is_none() && !address.ip().is_loopback() {
         tracing::warn!("listening beyond this machine without authentication: whoever reaches the port may do everything");
     }
     info!("listening on http://{address}, documentation at http://{address}/docs");
-    app.run(listener, signals.first()).await
+    if let Some(metrics) = &listeners.metrics {
+        info!("metrics at http://{}/metrics", metrics.local_addr()?);
+    }
+    app.run(listeners, signals.first()).await
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
+    let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|source| AppError::Listen { address, source })
 }
 
 async fn measure(args: &BenchArgs) -> Result<Report, String> {

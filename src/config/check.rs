@@ -33,6 +33,7 @@ impl Config {
         let tokens = tokens(layered)?;
         Ok(Self {
             listen: listen(layered, tokens.is_some())?,
+            metrics_listen: metrics_listen(layered)?,
             tokens,
             bootstrap: settings.bootstrap.unwrap_or_default(),
             data_dir: settings.data_dir.clone().unwrap_or_default().into(),
@@ -90,7 +91,7 @@ fn tokens(layered: &Layered) -> Result<Option<RosterSource>, ConfigError> {
 
 /// Where others can reach it somebody has to be asked, or the operator has to say that nobody is.
 fn listen(layered: &Layered, asks_for_tokens: bool) -> Result<SocketAddr, ConfigError> {
-    let address = address(layered)?;
+    let address = address(layered, "listen", &layered.settings.listen)?;
     if address.ip().is_loopback() || asks_for_tokens || layered.settings.insecure_no_auth == Some(true) {
         return Ok(address);
     }
@@ -100,9 +101,14 @@ fn listen(layered: &Layered, asks_for_tokens: bool) -> Result<SocketAddr, Config
     Err(impossible(layered, "listen", problem))
 }
 
-fn address(layered: &Layered) -> Result<SocketAddr, ConfigError> {
-    let text = layered.settings.listen.as_deref().unwrap_or_default();
-    let unreadable = || impossible(layered, "listen", format!("{text:?} is not an address; write host:port, such as 127.0.0.1:8080"));
+fn metrics_listen(layered: &Layered) -> Result<Option<SocketAddr>, ConfigError> {
+    let given = &layered.settings.metrics_listen;
+    if given.as_deref().unwrap_or_default().is_empty() { Ok(None) } else { address(layered, "metrics_listen", given).map(Some) }
+}
+
+fn address(layered: &Layered, name: &'static str, text: &Option<String>) -> Result<SocketAddr, ConfigError> {
+    let text = text.as_deref().unwrap_or_default();
+    let unreadable = || impossible(layered, name, format!("{text:?} is not an address; write host:port, such as 127.0.0.1:8080"));
     text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(unreadable)
 }
 

@@ -20,6 +20,8 @@ use crate::node::redis::NodeAddress;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// For metrics and probes only, beside `listen`.
+    pub metrics_listen: Option<SocketAddr>,
     /// Who may ask; none if everybody may.
     pub tokens: Option<RosterSource>,
     /// Empty for the embedded node.

@@ -14,6 +14,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
 
+    /// Another address, for /metrics, /livez and /readyz only, without tokens [default: none]
+    #[arg(long, env = "REDLOCKD_METRICS_LISTEN", value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<String>,
+
     /// A file with the tokens of those who may ask, and what they may do; `redlockd token new` writes it
     #[arg(long, env = "REDLOCKD_TOKENS_FILE", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +129,7 @@ impl Settings {
         let text = |text: &str| Some(text.to_owned());
         Self {
             listen: text("127.0.0.1:8080"),
+            metrics_listen: text(""),
             tokens_file: text(""),
             tokens: text(""),
             insecure_no_auth: Some(false),

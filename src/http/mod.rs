@@ -25,6 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::auth::Guard;
 pub use docs::openapi;
 pub use nodes::{FindingBody, NodeBody};
 pub use state::{AppState, Draining, HttpSettings, RunsOn};
@@ -39,6 +40,19 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(ServiceBuilder::new().layer(ObserveLayer::new(Arc::clone(&state.metrics))).layer(CatchPanicLayer::custom(problem::panicked)))
         .with_state(state)
+}
+
+/// What a scraper and a kubelet ask, at an address of their own, where no token is wanted.
+pub fn operations_router(state: AppState) -> Router {
+    let observe = ObserveLayer::new(Arc::clone(&state.metrics));
+    Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .fallback(problem::no_such_operation)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(ServiceBuilder::new().layer(observe).layer(CatchPanicLayer::custom(problem::panicked)))
+        .with_state(AppState { guard: Guard::Open, ..state })
 }
 
 fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {

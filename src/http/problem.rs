@@ -238,13 +238,16 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 pub async fn no_such_route(uri: Uri) -> Problem {
+    not_found(&uri, "locks are at /locks/{key}, the documentation is at /docs")
+}
+
+pub async fn no_such_operation(uri: Uri) -> Problem {
+    not_found(&uri, "this address has /metrics, /livez and /readyz only")
+}
+
+fn not_found(uri: &Uri, advice: &str) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "not_found",
-        "Not found",
-        format!("There is nothing at {path:?}; locks are at /locks/{{key}}, the documentation is at /docs."),
-    )
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "Not found", format!("There is nothing at {path:?}; {advice}."))
 }
 
 pub async fn method_not_allowed(request: Request) -> Problem {

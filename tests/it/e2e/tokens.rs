@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{Gateway, HttpAnswer, eventually, redlockd};
+use crate::support::{Gateway, HttpAnswer, HttpClient, eventually, redlockd};
 
 /// A new token on the roster `file`.
 fn new_token(file: &Path, name: &str, allow: &str) -> String {
@@ -78,6 +78,24 @@ fn a_roster_that_became_unreadable_changes_nothing_and_is_told() {
     eventually("it says so again", || gateway.log().contains("No such file").then_some(()));
     post(&gateway, &token, "/locks/still-there").ok();
     assert!(!gateway.log().contains(&token), "{}", gateway.log());
+}
+
+#[test]
+fn metrics_have_an_address_of_their_own_without_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens.toml");
+    let token = new_token(&file, "worker", "*:");
+    let gateway = Gateway::start(&["--metrics-listen=127.0.0.1:0", "--tokens-file", file.to_str().unwrap()]);
+    post(&gateway, &token, "/locks/a").ok();
+    let log = gateway.log();
+    let address = log.split("metrics at http://").nth(1).unwrap().split('/').next().unwrap();
+    let mut operations = HttpClient::new(address.parse().unwrap());
+    let metrics = operations.ask("GET", "/metrics", &[]).unwrap();
+    assert!(metrics.status == 200 && metrics.body.contains("outcome=\"granted\"} 1\n"));
+    assert_eq!(operations.ask("GET", "/readyz", &[]).unwrap().status, 200);
+    for path in ["/locks/a", "/locks", "/nodes", "/docs"] {
+        assert_eq!(operations.ask("GET", path, &[]).unwrap().problem(), (404, "not_found".into()), "{path}");
+    }
 }
 
 #[test]
