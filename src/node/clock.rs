@@ -44,9 +44,19 @@ impl ClusterClock {
         self.offsets[node].store(believed, Ordering::Relaxed);
     }
 
-    /// Microseconds since 1970, by the median of the nodes.
+    /// Microseconds since 1970, by the median of the nodes; while some are unknown, never ahead of all that are right.
     pub fn estimate_us(&self) -> u64 {
         (self.local_us() + self.median().unwrap_or(0)).max(0) as u64
+    }
+
+    /// The same for the handshake, by which a node's own clock is judged: while some are unknown, never behind all that
+    /// are right.
+    ///
+    /// A quarantine is counted by the clock of its node. Begun by one that is behind it would be over as soon as that
+    /// clock is set right, and to the estimate such a clock looks right where the nodes beside it are too few to outvote it.
+    pub fn reference_us(&self) -> u64 {
+        let offset = self.ranked(|known, minority| ((known - 1) / 2).max(minority).min(known - 1));
+        (self.local_us() + offset.unwrap_or(0)).max(0) as u64
     }
 
     /// Whether enough nodes were heard for the median to mean something.
@@ -71,6 +81,12 @@ impl ClusterClock {
     /// The lower of the two in the middle where their number is even; further down while some nodes are unknown, so that
     /// a minority of wrong clocks can't push it ahead.
     fn median(&self) -> Option<i64> {
+        self.ranked(|known, minority| ((known - 1) / 2).min((known - 1).saturating_sub(minority)))
+    }
+
+    /// The known offset of a rank, from the lowest up. `rank` is told how many are known, at least one, and how many clocks
+    /// may be wrong.
+    fn ranked(&self, rank: impl Fn(usize, usize) -> usize) -> Option<i64> {
         let mut sorted = [0; Quorum::MAX_NODES];
         let mut known = 0;
         for offset in self.known() {
@@ -79,7 +95,7 @@ impl ClusterClock {
         }
         let sorted = &mut sorted[..known];
         sorted.sort_unstable();
-        sorted.get((known.saturating_sub(1) / 2).min(known.saturating_sub(self.quorum.blocking()))).copied()
+        if sorted.is_empty() { None } else { sorted.get(rank(known, self.quorum.nodes() - self.quorum.required())).copied() }
     }
 }
 
@@ -112,6 +128,21 @@ mod tests {
                 assert!(clock.is_settled());
                 assert_eq!(clock.estimate_us(), now + seen, "after node {node}");
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_a_node_that_is_away_a_wrong_clock_pushes_the_estimate_not_ahead_and_the_reference_not_behind() {
+        for (skew, estimate, reference) in [(3_600_000_000, 7, 3_600_000_000), (-3_600_000_000, -3_600_000_000, 7)] {
+            let clock = ClusterClock::new(Quorum::of(3));
+            let now = clock.estimate_us();
+            let off = |us: u64| us as i64 - now as i64;
+            clock.sample(0, now.wrapping_add_signed(skew), Instant::now());
+            clock.sample(1, now + 7, Instant::now());
+            assert_eq!((off(clock.estimate_us()), off(clock.reference_us())), (estimate, reference));
+            clock.sample(2, now + 9, Instant::now());
+            let median = if skew < 0 { 7 } else { 9 };
+            assert_eq!((off(clock.estimate_us()), off(clock.reference_us())), (median, median));
         }
     }
 

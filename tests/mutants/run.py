@@ -19,7 +19,7 @@ from mutants import MUTANTS
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COPY = ROOT / "target" / "mutants" / "sources"
 LEVELS = {
-    "unit": ["--lib", "--", "lease::", "node::state"],
+    "unit": ["--lib", "--", "lease::", "node::state", "node::clock"],
     "contract": ["--test", "it", "--", "node_contract::"],
     "conformance": ["--test", "it", "--", "lua_conformance::"],
     "engine": ["--test", "it", "--", "engine::"],

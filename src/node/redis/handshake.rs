@@ -38,7 +38,7 @@ pub async fn certify(redis: &mut MultiplexedConnection, greeter: &Greeter, fresh
         return Err(Fault::Lost("it answered too slowly to tell whether its clock is right".into()));
     }
     let marker =
-        verdict_of(&verdict, &marker, now_us, greeter.clock.estimate_us()).map_err(|refusal| Fault::Refused(refusal.advice(&greeter.agreement)))?;
+        verdict_of(&verdict, &marker, now_us, greeter.clock.reference_us()).map_err(|refusal| Fault::Refused(refusal.advice(&greeter.agreement)))?;
     let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
     Ok(Certified { epoch: Epoch::from(&marker), quarantine_left, round_trip, facts })
 }
@@ -56,7 +56,7 @@ async fn call(redis: &mut MultiplexedConnection, greeter: &Greeter, durable: Opt
         Some(false) => "0",
         None => "?",
     };
-    call.arg(greeter.clock.estimate_us()).arg(durable).arg(u8::from(fresh)).arg(members.to_string());
+    call.arg(greeter.clock.reference_us()).arg(durable).arg(u8::from(fresh)).arg(members.to_string());
     call.query_async(redis).await
 }
 

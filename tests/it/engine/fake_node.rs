@@ -175,7 +175,7 @@ impl Node for FakeNode {
             self.is_reachable()?;
             let (now_us, node) = (self.now_us(), self.name().to_string());
             let hello =
-                Hello { agreement: agreement(), node, run_id: "run".into(), reference_us: self.clock.estimate_us(), durable: Some(true), fresh };
+                Hello { agreement: agreement(), node, run_id: "run".into(), reference_us: self.clock.reference_us(), durable: Some(true), fresh };
             let marker = self.inner().state.handshake(now_us, &hello).map_err(|refusal| Fault::Refused(format!("{refusal:?}")))?;
             self.inner().epoch = Some(Epoch::from(&marker));
             let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));

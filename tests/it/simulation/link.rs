@@ -131,7 +131,7 @@ impl Link {
             agreement: self.network.scenario.agreement,
             node: self.name.to_string(),
             run_id: String::new(),
-            reference_us: self.clock.estimate_us(),
+            reference_us: self.clock.reference_us(),
             durable: None,
             fresh,
         };
