@@ -3,6 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::lease::Quorum;
 use crate::node::{NodeState, NodeStatus};
 
 /// Seconds, from a call on loopback to a request that met every timeout there is.
@@ -54,6 +55,9 @@ pub struct Metrics {
     pub undo_waiting: IntGauge,
     pub undo_dropped: IntCounter,
     findings: IntGaugeVec,
+    nodes: IntGauge,
+    nodes_required: IntGauge,
+    nodes_voting: IntGauge,
     node_votes: IntCounterVec,
     node_faults: IntCounterVec,
     node_up: IntGaugeVec,
@@ -152,6 +156,9 @@ impl Metrics {
                     &["severity"],
                 ),
             )?,
+            nodes: keep(&registry, IntGauge::new("redlockd_nodes", "Nodes of the cluster."))?,
+            nodes_required: keep(&registry, IntGauge::new("redlockd_nodes_required", "How many nodes make a majority."))?,
+            nodes_voting: keep(&registry, IntGauge::new("redlockd_nodes_voting", "Nodes that vote now, as this gateway sees them."))?,
             node_votes: keep(
                 &registry,
                 IntCounterVec::new(Opts::new("redlockd_node_votes_total", "Answers of a node to commands, by kind."), &["node", "vote"]),
@@ -206,6 +213,13 @@ impl Metrics {
     /// A request was not let in. `reason` is one of a few words.
     pub fn auth_refused(&self, reason: &'static str) {
         self.auth_refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// How far the cluster is from losing its majority.
+    pub fn show_quorum(&self, voting: usize, quorum: Quorum) {
+        self.nodes.set(quorum.nodes() as i64);
+        self.nodes_required.set(quorum.required() as i64);
+        self.nodes_voting.set(voting as i64);
     }
 
     /// The series of the node `name`.

@@ -66,7 +66,9 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 /// In its text format. No lock, owner or lease is ever a label.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain"), AnyProblem))]
 pub async fn metrics(State(state): State<AppState>, _: Anywhere<Admin>) -> Result<Response, Problem> {
-    let findings = state.diagnosis.of(&state.redlock.cluster().nodes());
+    let cluster = state.redlock.cluster();
+    state.metrics.show_quorum(cluster.voting(), cluster.quorum());
+    let findings = state.diagnosis.of(&cluster.nodes());
     for severity in Severity::ALL {
         state.metrics.show_findings(severity.as_str(), findings.iter().filter(|finding| finding.severity == severity).count());
     }

@@ -1,0 +1,83 @@
+{{/* The name of the gateway's resources. */}}
+{{- define "redlockd.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "redlockd.valkey.fullname" -}}
+{{- printf "%s-valkey" (include "redlockd.fullname" .) -}}
+{{- end -}}
+
+{{- define "redlockd.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "redlockd.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a gateway and a Valkey server are selected by, which never changes. Takes a list of the context and the component. */}}
+{{- define "redlockd.selectorLabels" -}}
+{{- $context := index . 0 -}}
+app.kubernetes.io/name: {{ default $context.Chart.Name $context.Values.nameOverride | trunc 63 }}
+app.kubernetes.io/instance: {{ $context.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{- define "redlockd.labels" -}}
+{{- $context := index . 0 -}}
+{{ include "redlockd.selectorLabels" . }}
+app.kubernetes.io/version: {{ $context.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $context.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
+{{- with $context.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "redlockd.image" -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+
+{{/* What the chart can't run with, said before anything is installed. */}}
+{{- define "redlockd.check" -}}
+{{- $own := ternary 1 0 .Values.valkey.enabled -}}
+{{- $secret := ternary 1 0 (ne .Values.nodes.existingSecret "") -}}
+{{- $listed := ternary 1 0 (gt (len .Values.nodes.addresses) 0) -}}
+{{- if ne (add $own $secret $listed) 1 -}}
+{{- fail "nodes: set exactly one of nodes.addresses, nodes.existingSecret and valkey.enabled" -}}
+{{- end -}}
+{{- if and (not .Values.auth.existingSecret) (not .Values.auth.insecureNoAuth) -}}
+{{- fail "auth: set auth.existingSecret (redlockd token new --file tokens.toml makes its content), or auth.insecureNoAuth if whoever reaches the service may do everything" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Every pod of the StatefulSet by its own DNS name: behind one name they would not be independent nodes. */}}
+{{- define "redlockd.nodes" -}}
+{{- if .Values.valkey.enabled -}}
+{{- $name := include "redlockd.valkey.fullname" . -}}
+{{- $nodes := list -}}
+{{- range $index := until (int .Values.valkey.count) -}}
+{{- $nodes = append $nodes (printf "n%d=redis://%s-%d.%s.%s.svc:6379" (add $index 1) $name $index $name $.Release.Namespace) -}}
+{{- end -}}
+{{- join "," $nodes -}}
+{{- else -}}
+{{- join "," .Values.nodes.addresses -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Nothing in the containers needs any right. */}}
+{{- define "redlockd.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""The Helm chart: lint, schemas, refusals, and what must never change in what it renders.
+
+    tests/chart/run.py HELM NODE_DIRECTORY
+
+HELM is the program; NODE_DIRECTORY holds node_modules with the schemas of custom resources. Needs PyYAML and
+kubernetes-validate.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm"
+CASES = sorted(CHART.glob("ci/*.yaml"))
+KUBERNETES = ["1.28", "1.35"]
+
+
+class Chart:
+    def __init__(self, helm):
+        self.helm = helm
+
+    def run(self, *arguments):
+        return subprocess.run([self.helm, *arguments], capture_output=True, text=True)
+
+    def render(self, case, *more):
+        done = self.run("template", "r", str(CHART), "--namespace", "locks", "--values", str(CHART / "ci" / case), *more)
+        assert done.returncode == 0, done.stderr
+        return [resource for resource in yaml.safe_load_all(done.stdout) if resource]
+
+    def refusal(self, case, *more):
+        done = self.run("template", "r", str(CHART), "--values", str(CHART / "ci" / case), *more)
+        assert done.returncode != 0, f"{more} are accepted"
+        return done.stderr
+
+
+def one(resources, kind, name=None):
+    found = [resource for resource in resources if resource["kind"] == kind and name in (None, resource["metadata"]["name"])]
+    assert len(found) == 1, f"{len(found)} of {kind} {name}"
+    return found[0]
+
+
+def gateway_of(resources):
+    return one(resources, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+
+
+def environment_of(resources):
+    return {variable["name"]: variable for variable in gateway_of(resources)["env"]}
+
+
+def check_lint(chart):
+    for case in CASES:
+        done = chart.run("lint", "--strict", str(CHART), "--values", str(case))
+        assert done.returncode == 0, done.stdout
+
+
+def check_schemas(chart, node_directory):
+    custom = []
+    for case in CASES:
+        for resource in chart.render(case.name):
+            if resource["apiVersion"].split("/")[0] in ("monitoring.coreos.com", "gateway.networking.k8s.io"):
+                custom.append(resource)
+                continue
+            for version in KUBERNETES:
+                kubernetes_validate.validate(resource, version, strict=True)
+    assert {resource["kind"] for resource in custom} == {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
+    subprocess.run(["node", str(ROOT / "tests/chart/custom_resources.mjs"), node_directory], input=json.dumps(custom), text=True, check=True)
+
+
+REFUSALS = [
+    ("evaluation.yaml", "valkey.count=4", "/valkey/count"),
+    ("evaluation.yaml", "replicaCount=many", "/replicaCount"),
+    ("evaluation.yaml", "replicas=3", "replicas"),
+    ("evaluation.yaml", "settings.max_tll=1m", "/settings"),
+    ("evaluation.yaml", "settings.max_ttl=60", "/settings/max_ttl"),
+    ("evaluation.yaml", "logFormat=xml", "/logFormat"),
+    ("evaluation.yaml", "podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"),
+    ("production.yaml", "ingress.host=", "/ingress/host"),
+    ("addresses.yaml", "nodes.addresses[0]=a=redis://:secret@h:6379", "/nodes/addresses/0"),
+    ("addresses.yaml", "nodes.addresses[0]=h:6379", "/nodes/addresses/0"),
+    ("evaluation.yaml", "httpRoute.enabled=true", "/httpRoute/parentRefs"),
+    ("addresses.yaml", "valkey.enabled=true", "exactly one of"),
+    ("evaluation.yaml", "valkey.enabled=false", "exactly one of"),
+    ("evaluation.yaml", "auth.insecureNoAuth=false", "auth.existingSecret"),
+]
+
+
+def check_refusals(chart):
+    for case, wrong, said in REFUSALS:
+        refusal = chart.refusal(case, "--set", wrong)
+        assert said in refusal, f"{wrong}: {refusal}"
+
+
+def check_security(chart):
+    for case in CASES:
+        for resource in chart.render(case.name):
+            template = resource["spec"]["template"]["spec"] if resource["kind"] in ("Deployment", "StatefulSet") else resource.get("spec", {})
+            if "containers" not in template:
+                continue
+            name = f"{case.name} {resource['kind']} {resource['metadata']['name']}"
+            assert template["automountServiceAccountToken"] is False, name
+            assert template["securityContext"]["runAsNonRoot"] is True, name
+            assert template["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            for container in template["containers"]:
+                expected = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+                assert container["securityContext"] == expected, name
+                assert "memory" in container["resources"]["limits"], name
+
+
+def check_nodes(chart):
+    """Five independent nodes: five names, none of them that of the service."""
+    resources = chart.render("evaluation.yaml")
+    nodes = environment_of(resources)["REDLOCKD_NODES"]["value"].split(",")
+    assert nodes == [f"n{n + 1}=redis://r-redlockd-valkey-{n}.r-redlockd-valkey.locks.svc:6379" for n in range(5)], nodes
+    servers = one(resources, "StatefulSet")
+    assert servers["spec"]["replicas"] == 5 and servers["spec"]["serviceName"] == "r-redlockd-valkey"
+    service = one(resources, "Service", "r-redlockd-valkey")["spec"]
+    assert service["clusterIP"] == "None" and service["publishNotReadyAddresses"] is True
+    arguments = servers["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert ["--appendfsync", "always"] == arguments[2:4] and arguments[:2] == ["--appendonly", "yes"]
+    apart = servers["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
+    assert apart["requiredDuringSchedulingIgnoredDuringExecution"][0]["topologyKey"] == "kubernetes.io/hostname"
+    assert len(servers["spec"]["volumeClaimTemplates"]) == 1
+
+
+def check_secrets(chart):
+    """Passwords and tokens come from secrets, and a change of the tokens reaches the gateway."""
+    resources = chart.render("production.yaml")
+    variables = environment_of(resources)
+    assert variables["REDLOCKD_NODES"] == {"name": "REDLOCKD_NODES", "valueFrom": {"secretKeyRef": {"name": "redlockd-nodes", "key": "nodes"}}}
+    assert variables["REDLOCKD_TOKENS_FILE"]["value"] == "/etc/redlockd/tokens.toml" and "REDLOCKD_INSECURE_NO_AUTH" not in variables
+    mount = gateway_of(resources)["volumeMounts"][0]
+    assert mount["mountPath"] == "/etc/redlockd" and "subPath" not in mount and mount["readOnly"] is True
+
+
+def check_life(chart):
+    """Replicas are left to the autoscaler; a pod has the time that its draining takes; probes want no token."""
+    resources = chart.render("production.yaml")
+    deployment = one(resources, "Deployment")["spec"]
+    assert "replicas" not in deployment and one(chart.render("evaluation.yaml"), "Deployment")["spec"]["replicas"] == 2
+    assert deployment["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    pod, variables = deployment["template"]["spec"], environment_of(resources)
+    delay, grace = (int(variables[name]["value"].removesuffix("s")) for name in ("REDLOCKD_DRAIN_DELAY", "REDLOCKD_GRACE"))
+    assert delay + 2 * grace < pod["terminationGracePeriodSeconds"]
+    container = gateway_of(resources)
+    assert {container[probe]["httpGet"]["port"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")} == {"metrics"}
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez" and container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert variables["REDLOCKD_MAX_TTL"]["value"] == "10m" and variables["REDLOCKD_THREADS"]["value"] == "2"
+    generation = environment_of(chart.render("addresses.yaml"))["REDLOCKD_GENERATION"]["value"]
+    assert generation == "1000000", generation
+
+
+def check_selectors(chart):
+    """What is selected exists: services, budgets and policies hit the pods that they are about."""
+    for case in CASES:
+        resources = chart.render(case.name)
+        pods = [resource["spec"]["template"]["metadata"]["labels"] for resource in resources if resource["kind"] in ("Deployment", "StatefulSet")]
+        for resource in resources:
+            spec = resource.get("spec", {})
+            if resource["kind"] == "Service":
+                wanted = spec["selector"]
+            elif resource["kind"] in ("PodDisruptionBudget", "NetworkPolicy"):
+                wanted = spec.get("selector", spec.get("podSelector"))["matchLabels"]
+            else:
+                continue
+            hit = [labels for labels in pods if wanted.items() <= labels.items()]
+            assert len(hit) == 1, f"{case.name} {resource['kind']} {resource['metadata']['name']} selects {len(hit)} kinds of pods"
+    resources = chart.render("production.yaml")
+    labels = one(resources, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    watched = [service for service in resources if service["kind"] == "Service" and labels.items() <= service["metadata"]["labels"].items()]
+    assert [service["metadata"]["name"] for service in watched] == ["r-redlockd-metrics"]
+
+
+def check_watching(chart):
+    resources = chart.render("production.yaml")
+    assert one(resources, "PrometheusRule")["spec"] == yaml.safe_load((CHART / "files/alerts.yaml").read_text())
+    shown = json.loads(one(resources, "ConfigMap")["data"]["redlockd.json"])
+    assert shown == json.loads((CHART / "files/dashboard.json").read_text())
+
+
+def main():
+    chart = Chart(sys.argv[1])
+    check_lint(chart)
+    check_schemas(chart, sys.argv[2])
+    for check in (check_refusals, check_security, check_nodes, check_secrets, check_life, check_selectors, check_watching):
+        check(chart)
+    print(f"chart: {len(CASES)} sets of values valid for Kubernetes {' and '.join(KUBERNETES)}, {len(REFUSALS)} wrong values refused")
+
+
+if __name__ == "__main__":
+    main()
