@@ -134,7 +134,7 @@ def build():
         .with_panel(
             lines(
                 "Outcomes of acquires",
-                "granted, held (by another), no_quorum, indeterminate.",
+                "granted, replayed (a repeat), locked (by another), no_quorum, indeterminate.",
                 "ops",
                 query(rate("redlockd_operations_total", f'{JOB}, operation="acquire"', "outcome"), "{{outcome}}"),
             )

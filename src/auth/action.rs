@@ -11,13 +11,15 @@ pub enum Action {
     Release,
     Inspect,
     List,
+    /// To release what another holds.
+    Force,
     /// To see the nodes and the metrics.
     Admin,
 }
 
 /// A word that is no action.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an action; use acquire, extend, release, inspect, list, admin, or * for the first five")]
+#[error("{0:?} is not an action; use acquire, extend, release, inspect, list, force, admin, or * for the first five")]
 pub struct UnknownAction(pub String);
 
 impl Action {
@@ -31,6 +33,7 @@ impl Action {
             Self::Release => "release",
             Self::Inspect => "inspect",
             Self::List => "list",
+            Self::Force => "force",
             Self::Admin => "admin",
         }
     }
@@ -40,7 +43,7 @@ impl FromStr for Action {
     type Err = UnknownAction;
 
     fn from_str(text: &str) -> Result<Self, UnknownAction> {
-        let all = Self::ORDINARY.into_iter().chain([Self::Admin]);
+        let all = Self::ORDINARY.into_iter().chain([Self::Force, Self::Admin]);
         all.into_iter().find(|action| action.as_str() == text).ok_or_else(|| UnknownAction(text.chars().take(40).collect()))
     }
 }

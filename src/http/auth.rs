@@ -19,6 +19,12 @@ pub struct OnLock<A> {
     action: PhantomData<A>,
 }
 
+/// The lock of the request and who asks, where the options say what for.
+pub struct Undecided {
+    key: LockKey,
+    caller: Caller,
+}
+
 /// A caller who may do `A` to some lock, or at all where it is not about locks.
 pub struct Anywhere<A> {
     pub caller: Caller,
@@ -39,16 +45,31 @@ macro_rules! permissions {
     )*};
 }
 
-permissions!(Acquire Extend Release Inspect List Admin);
+permissions!(Acquire Extend Release Inspect List Force Admin);
 
 impl<A: Permission> FromRequestParts<AppState> for OnLock<A> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        Undecided::from_request_parts(parts, state).await?.to(state)
+    }
+}
+
+impl FromRequestParts<AppState> for Undecided {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let caller = who(parts, state)?;
-        let key = path::key(&parts.uri)?;
+        Ok(Self { key: path::key(&parts.uri)?, caller })
+    }
+}
+
+impl Undecided {
+    /// The lock, if the caller may do `A` to it.
+    pub fn to<A: Permission>(self, state: &AppState) -> Result<OnLock<A>, Problem> {
+        let Self { key, caller } = self;
         if caller.may(A::ACTION, &key) {
-            return Ok(Self { key, caller, action: PhantomData });
+            return Ok(OnLock { key, caller, action: PhantomData });
         }
         state.metrics.auth_refused("forbidden");
         Err(Problem::forbidden(format!(

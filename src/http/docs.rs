@@ -154,6 +154,24 @@ pub struct TokenParam {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct ForceParams {
+    /// `true`: release what another holds. It takes the grant `force`, and a reason; no lease id, and no token.
+    #[param(example = "true", pattern = "^true$", nullable = false)]
+    force: Option<String>,
+    /// Why, for the log.
+    #[param(
+        example = "worker-7 was taken out of service",
+        min_length = 1,
+        max_length = 256,
+        pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$",
+        nullable = false
+    )]
+    reason: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
 pub struct ListParams {
     /// What the names begin with.
     #[param(example = "orders/", nullable = false)]

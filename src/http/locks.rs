@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, body::Body};
 use bytes::Bytes;
 
-use super::auth::{Acquire, Extend, Inspect, OnLock, Release};
+use super::audit;
+use super::auth::{Acquire, Extend, Force, Inspect, OnLock, Release, Undecided};
 use super::body::{HolderBody, LeaseBody, LockBody, LockState, ReleaseBody, VotesBody, renew_after, rfc3339};
 use super::grant_body::GrantBody;
 use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, LEASE_ID, NoOptions, ReleaseOptions};
@@ -93,19 +94,31 @@ pub async fn extend(State(redlock): State<Redlock>, allowed: OnLock<Extend>, opt
 
 /// Release a lock
 ///
-/// Safe to repeat: `released` is false when there was nothing to release any more.
+/// Safe to repeat: `released` is false when there was nothing to release any more. With `force=true` and a `reason` the
+/// lock is taken from whoever holds it now, which the log tells; its fence stays, so that the old holder's writes are
+/// refused by whoever checks tokens.
 #[utoipa::path(
     delete, path = "/locks/{*key}", tag = "locks",
-    params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TokenParam),
+    params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TokenParam, super::docs::ForceParams),
     responses(
         (status = 200, description = "The lease does not hold the lock (any more).", body = ReleaseBody),
         (status = 409, description = "`not_holder`: another lease holds the lock, or this one under a newer token; it stays.", body = ProblemBody, content_type = "application/problem+json"),
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn release(State(redlock): State<Redlock>, allowed: OnLock<Release>, options: ReleaseOptions) -> Result<Response, Problem> {
-    let key = allowed.key;
-    let released = redlock.release(key.clone(), options.lease, options.fencing_token).await?.released;
+pub async fn release(State(state): State<AppState>, asked: Undecided, options: ReleaseOptions) -> Result<Response, Problem> {
+    let (key, released) = match options {
+        ReleaseOptions::Own { lease, fencing_token } => {
+            let key = asked.to::<Release>(&state)?.key;
+            (key.clone(), state.redlock.release(key, lease, fencing_token).await?.released)
+        }
+        ReleaseOptions::Forced { reason } => {
+            let OnLock { key, caller, .. } = asked.to::<Force>(&state)?;
+            let holder = state.redlock.force(key.clone()).await?;
+            audit::forced(&caller, &key, &reason, holder.as_ref());
+            (key, holder.is_some())
+        }
+    };
     Ok(([NO_STORE], Json(ReleaseBody { key: key.as_str(), released })).into_response())
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP face: the path is the lock, the method is the verb.
 
+mod audit;
 mod auth;
 mod body;
 mod docs;

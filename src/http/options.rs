@@ -22,10 +22,19 @@ pub struct ExtendOptions {
 }
 
 /// What `DELETE /locks/{key}` may be told.
-pub struct ReleaseOptions {
-    pub lease: LeaseId,
-    pub fencing_token: Option<FencingToken>,
+pub enum ReleaseOptions {
+    Own {
+        lease: LeaseId,
+        fencing_token: Option<FencingToken>,
+    },
+    /// Whoever holds it, for this reason.
+    Forced {
+        reason: String,
+    },
 }
+
+/// For a log line, so it is as bounded as an owner label is.
+const MAX_REASON: usize = 256;
 
 /// What `GET /locks/{key}` may be told: nothing.
 pub struct NoOptions;
@@ -74,10 +83,28 @@ impl FromRequest<AppState> for ReleaseOptions {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
-        let mut given = Given::of(request, &["lease_id", "fencing_token"]).await?;
+        let mut given = Given::of(request, &["lease_id", "fencing_token", "force", "reason"]).await?;
         given.header(&LEASE_ID, "lease_id")?;
         given.header(&FENCING_TOKEN, "fencing_token")?;
-        Ok(Self { lease: given.required_lease()?, fencing_token: given.fencing_token()? })
+        let reason = given.take("reason");
+        let Some(force) = given.take("force") else {
+            if reason.is_some() {
+                return Err(Problem::invalid("reason: it goes with force=true only; leave it out."));
+            }
+            return Ok(Self::Own { lease: given.required_lease()?, fencing_token: given.fencing_token()? });
+        };
+        if force != "true" {
+            return Err(Problem::invalid(format!("force: {:?} is not allowed; write force=true, or leave it out.", excerpt(&force))));
+        }
+        if given.take("lease_id").is_some() || given.take("fencing_token").is_some() {
+            return Err(Problem::invalid("force: it is for locks whose lease you don't have; leave out either force or the lease id and the token."));
+        }
+        match reason.filter(|reason| (1..=MAX_REASON).contains(&reason.len()) && !reason.chars().any(char::is_control)) {
+            Some(reason) => Ok(Self::Forced { reason }),
+            None => {
+                Err(Problem::invalid(format!("reason: force=true needs one, of 1 to {MAX_REASON} bytes without control characters, for the log.")))
+            }
+        }
     }
 }
 

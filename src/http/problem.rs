@@ -13,7 +13,7 @@ use tracing::error;
 use utoipa::{IntoResponses, ToSchema};
 
 use super::body::HolderBody;
-use crate::redlock::{AcquireError, ExtendError, InspectError, ListError, ReleaseError, Shortfall};
+use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, ReleaseError, Shortfall};
 
 /// A refusal or a failure, on its way to the client.
 #[derive(Debug)]
@@ -188,6 +188,24 @@ impl From<ReleaseError> for Problem {
             ),
             ReleaseError::NoQuorum(shortfall) => Self::no_quorum(shortfall, detail),
             ReleaseError::Indeterminate(shortfall) => Self::indeterminate(shortfall, detail),
+        }
+    }
+}
+
+impl From<ForceError> for Problem {
+    fn from(error: ForceError) -> Self {
+        match error {
+            ForceError::Contended => Self::not_holder(
+                "No majority agrees on who holds the lock: somebody is just getting it, or a failed attempt left something behind that ends with its ttl. Look again in a moment.",
+            ),
+            ForceError::Foreign => Self::not_holder(
+                "A program other than redlockd holds the lock, and would not notice to have lost it. Stop that program, or delete the Redis key on every node.",
+            ),
+            ForceError::Release(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_)) => {
+                Self::not_holder("The lock has got another holder in the meantime, who keeps it. Look again before you force that one.")
+            }
+            ForceError::Inspect(error) => error.into(),
+            ForceError::Release(error) => error.into(),
         }
     }
 }

@@ -20,8 +20,8 @@ pub enum Command {
     },
     /// Let a live record of this lease last at least `ttl` from now. Never shortens, never creates.
     Extend { key: LockKey, lease: LeaseId, ttl: Duration },
-    /// Free every record of the lease up to this ballot and raise the fence to it.
-    Release { key: LockKey, lease: LeaseId, up_to: Ballot },
+    /// Free every record of the lease, or of any if none is named, up to this ballot and raise the fence to it.
+    Release { key: LockKey, lease: Option<LeaseId>, up_to: Ballot },
     /// Undo one attempt: free what it wrote unless that became firm, and raise the fence so that nothing
     /// of it that is still under way can be accepted.
     Cancel { key: LockKey, lease: LeaseId, attempt: AttemptId, up_to: Ballot },

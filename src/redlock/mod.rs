@@ -9,6 +9,7 @@ mod cluster;
 mod copies;
 mod extend;
 mod flight;
+mod force;
 mod inspect;
 mod list;
 mod patience;
@@ -22,11 +23,12 @@ use std::time::Duration;
 pub use acquire::{AcquireError, AcquireRequest, Acquired};
 pub use cluster::{Cluster, ClusterSettings, NodeView};
 pub use extend::{ExtendError, Extended};
+pub use force::ForceError;
 pub use inspect::{InspectError, Inspected};
 pub use list::{ListError, Listed, ListedLock};
 pub use release::{ReleaseError, Released};
 
-use crate::lease::{FencingToken, LeaseId, LockKey, Shortage, Ttl};
+use crate::lease::{FencingToken, Holder, LeaseId, LockKey, Shortage, Ttl};
 use crate::node::NodeName;
 
 /// The lock manager: a handle on the nodes that any number of requests share.
@@ -92,7 +94,7 @@ impl Redlock {
 
     /// Frees the lock if this lease holds it, up to `token` if that is named. May be repeated.
     pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
-        let result = release::release(&self.cluster, key, lease, token).await;
+        let result = release::release(&self.cluster, key, Some(lease), token).await;
         self.count(
             "release",
             match &result {
@@ -101,6 +103,25 @@ impl Redlock {
                 Err(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_)) => "not_holder",
                 Err(ReleaseError::NoQuorum(_) | ReleaseError::NotBegun(_)) => "no_quorum",
                 Err(ReleaseError::Indeterminate(_)) => "indeterminate",
+            },
+        );
+        result
+    }
+
+    /// Takes the lock from whoever holds it now. That holder; none if it was free.
+    pub async fn force(&self, key: LockKey) -> Result<Option<Holder>, ForceError> {
+        let result = force::force(&self.cluster, key).await;
+        self.count(
+            "force",
+            match &result {
+                Ok(Some(_)) => "released",
+                Ok(None) => "not_held",
+                Err(ForceError::Contended) => "contended",
+                Err(ForceError::Foreign) => "foreign",
+                Err(ForceError::Release(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_))) => "not_holder",
+                Err(ForceError::Inspect(InspectError::NoQuorum(_))) => "no_quorum",
+                Err(ForceError::Release(ReleaseError::NoQuorum(_) | ReleaseError::NotBegun(_))) => "no_quorum",
+                Err(ForceError::Inspect(InspectError::Indeterminate(_)) | ForceError::Release(ReleaseError::Indeterminate(_))) => "indeterminate",
             },
         );
         result

@@ -38,11 +38,11 @@ pub enum ReleaseError {
     Indeterminate(Shortfall),
 }
 
-/// Frees records up to `token`, or up to any ballot that a node reports.
+/// Frees records of `lease`, or of whoever holds the lock, up to `token`, or up to any ballot that a node reports.
 ///
 /// No round reaches beyond the nodes' present time: up to there every node can raise its fence, so that a message that
 /// is late finds no newer grant within its reach. A record that is ahead of that is waited for.
-pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
+pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: Option<LeaseId>, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
     if !cluster.clock().is_settled() {
         let states: Vec<_> = cluster.nodes().iter().map(|node| node.status.state.as_str()).collect();
         return Err(ReleaseError::NotBegun(shortfall(cluster, &states)));
@@ -50,7 +50,7 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, token
     let reach = token.map_or(Ballot::from_micros(Ballot::MAX), FencingToken::ballot);
     let everybody = NodeSet::all(cluster.quorum());
     // Whoever was not asked for the lease has nothing to give back, and is not asked for it any more.
-    let fresh = cluster.copies().recall(&key, &lease, reach);
+    let fresh = lease.as_ref().and_then(|lease| cluster.copies().recall(&key, lease, reach));
     let first = fresh.map_or(everybody, |flight| {
         cluster.metrics().copies_spared.inc();
         flight.asked()
@@ -80,7 +80,7 @@ fn finish(cluster: &Cluster, verdict: ReleaseVerdict) -> Result<Released, Releas
 struct Releasing {
     cluster: Arc<Cluster>,
     key: LockKey,
-    lease: LeaseId,
+    lease: Option<LeaseId>,
     reach: Ballot,
 }
 

@@ -34,7 +34,7 @@ MUTANTS = [
     Mutant("a raised record stays cancellable", STATE, "if !own {\n                new.attempt = None;\n            }", ""),
     Mutant("an extended record stays cancellable", STATE, "self.set_lock(key, LockRecord { attempt: None, ..held.value }, expires_ms);", "self.set_lock(key, held.value, expires_ms);"),
     Mutant("a cancel frees by lease", STATE, "held.value.lease == *lease && held.value.attempt == Some(attempt)", "held.value.lease == *lease && attempt.0 != u64::MAX"),
-    Mutant("a release frees whatever is there", STATE, "Some(record) if record.lease != *lease => ReleaseVote::HeldByOther,", "Some(record) if record.lease != *lease && up_to.micros() == 0 => ReleaseVote::HeldByOther,"),
+    Mutant("a release frees whatever is there", STATE, "Some(record) if lease.is_some_and(|lease| record.lease != *lease) => ReleaseVote::HeldByOther,", "Some(record) if lease.is_some_and(|lease| record.lease != *lease) && up_to.micros() == 0 => ReleaseVote::HeldByOther,"),
     Mutant("a release raises no fence", STATE, "        };\n        self.raise_fence(batch, key, up_to);\n        vote", "        };\n        vote"),
     Mutant("a cancel raises no fence", STATE, "        self.raise_fence(batch, key, up_to);\n        freed", "        freed", harmless="an acquire that its cancel overtook holds the lock for a ttl, and nobody has it"),
     Mutant("an extend shortens", STATE, "held.expires_ms.max(batch.now_ms() + ttl_ms)", "(batch.now_ms() + ttl_ms).min(held.expires_ms)"),

@@ -73,7 +73,9 @@ impl VotingScript {
                 }
             }
             Command::Extend { lease, ttl, .. } => drop(call.arg(with_blank(text, lease)).arg(ttl.as_millis() as u64)),
-            Command::Release { lease, up_to, .. } => drop(call.arg(with_blank(text, lease)).arg(digits(text, *up_to))),
+            Command::Release { lease, up_to, .. } => {
+                call.arg(lease.as_ref().map_or("", |lease| with_blank(text, lease))).arg(digits(text, *up_to));
+            }
             Command::Cancel { lease, attempt, up_to, .. } => {
                 call.arg(with_blank(text, lease)).arg(written(text, format_args!("{attempt}"))).arg(digits(text, *up_to));
             }

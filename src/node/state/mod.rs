@@ -84,7 +84,7 @@ impl State {
                 Reply::Acquire(self.acquire(batch, key, *attempt, over.unwrap_or_default(), new, millis(*ttl)))
             }
             Command::Extend { key, lease, ttl } => Reply::Extend(self.extend(batch, key, lease, millis(*ttl))),
-            Command::Release { key, lease, up_to } => Reply::Release(self.release(batch, key, lease, *up_to)),
+            Command::Release { key, lease, up_to } => Reply::Release(self.release(batch, key, lease.as_ref(), *up_to)),
             Command::Cancel { key, lease, attempt, up_to } => Reply::Cancel { freed: self.cancel(batch, key, lease, *attempt, *up_to) },
             Command::Inspect { key } => Reply::Inspect(self.inspect(batch, key)),
             Command::Scan { prefix, cursor, limit } => Reply::Page(self.scan(prefix, cursor, *limit)),
@@ -146,10 +146,10 @@ impl State {
         ExtendVote::Extended { ballot, left: Duration::from_millis(expires_ms - batch.now_ms()) }
     }
 
-    fn release(&mut self, batch: &Batch, key: &LockKey, lease: &LeaseId, up_to: Ballot) -> ReleaseVote {
+    fn release(&mut self, batch: &Batch, key: &LockKey, lease: Option<&LeaseId>, up_to: Ballot) -> ReleaseVote {
         let vote = match self.live(batch, key).map(|held| &held.value) {
             None => ReleaseVote::NotHeld,
-            Some(record) if record.lease != *lease => ReleaseVote::HeldByOther,
+            Some(record) if lease.is_some_and(|lease| record.lease != *lease) => ReleaseVote::HeldByOther,
             Some(record) if up_to < record.ballot => ReleaseVote::Newer { ballot: record.ballot },
             Some(_) => {
                 self.remove_lock(key);

@@ -81,6 +81,25 @@ fn a_roster_that_became_unreadable_changes_nothing_and_is_told() {
 }
 
 #[test]
+fn a_release_by_force_is_in_the_log_with_who_and_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens.toml");
+    let (holder, operator) = (new_token(&file, "worker-7", "*:"), new_token(&file, "olga", "force:"));
+    let gateway = Gateway::start(&["--log-format=json", "--tokens-file", file.to_str().unwrap()]);
+    let grant = post(&gateway, &holder, "/locks/a").ok();
+    let forced = gateway.ask("DELETE", "/locks/a?force=true&reason=it+hangs", &[("Authorization", &format!("Bearer {operator}"))]);
+    assert_eq!(forced.ok().json()["released"], true);
+    let log = gateway.log();
+    let line = log.lines().find(|line| line.contains("by force")).unwrap();
+    let fields: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(
+        (&fields["who"], &fields["key"], &fields["reason"], &fields["owner"]),
+        (&"olga".into(), &"a".into(), &"it hangs".into(), &"worker-7".into())
+    );
+    assert_eq!(fields["fencing_token"], grant.json()["fencing_token"]);
+}
+
+#[test]
 fn metrics_have_an_address_of_their_own_without_tokens() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens.toml");

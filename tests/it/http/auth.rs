@@ -7,12 +7,13 @@ use redlockd::lease::OwnerLabel;
 use crate::support::{RouterAnswer, TestRouter};
 
 /// Everybody on the roster, by name, which is the token as well.
-const ROSTER: [(&str, &[&str]); 5] = [
+const ROSTER: [(&str, &[&str]); 6] = [
     ("worker", &["*:orders/"]),
     ("reader", &["inspect,list:orders/"]),
     ("acquirer", &["acquire:orders/", "release:"]),
     ("somebody", &["*:"]),
     ("operator", &["admin"]),
+    ("forcer", &["force:orders/"]),
 ];
 
 async fn gateway() -> TestRouter {
@@ -32,7 +33,7 @@ const OWN_LEASE: &str = "?lease_id=0123456789abcdef";
 
 /// What is asked, and by whom it may be.
 #[rustfmt::skip]
-const TABLE: [(Method, &str, &[&str]); 14] = [
+const TABLE: [(Method, &str, &[&str]); 16] = [
     (Method::POST, "/locks/orders/1", &["worker", "acquirer", "somebody"]),
     (Method::POST, "/locks/orders", &["somebody"]),
     (Method::POST, "/locks/other/1", &["somebody"]),
@@ -40,13 +41,15 @@ const TABLE: [(Method, &str, &[&str]); 14] = [
     (Method::PUT, "/locks/other/1", &["somebody"]),
     (Method::DELETE, "/locks/orders/1", &["worker", "acquirer", "somebody"]),
     (Method::DELETE, "/locks/other/1", &["acquirer", "somebody"]),
+    (Method::DELETE, "/locks/orders/1?force=true&reason=test", &["forcer"]),
+    (Method::DELETE, "/locks/other/1?force=true&reason=test", &[]),
     (Method::GET, "/locks/orders/1", &["worker", "reader", "somebody"]),
     (Method::GET, "/locks/other/1", &["somebody"]),
     (Method::HEAD, "/locks/other/1", &["somebody"]),
     (Method::GET, "/locks", &["worker", "reader", "somebody"]),
     (Method::GET, "/nodes", &["operator"]),
     (Method::GET, "/metrics", &["operator"]),
-    (Method::GET, "/readyz", &["", "stranger", "worker", "reader", "acquirer", "somebody", "operator"]),
+    (Method::GET, "/readyz", &["", "stranger", "worker", "reader", "acquirer", "somebody", "operator", "forcer"]),
 ];
 
 #[tokio::test]
@@ -54,7 +57,7 @@ async fn everybody_may_do_what_is_granted_and_nothing_else() {
     let gateway = gateway().await;
     let everybody = ["", "stranger"].into_iter().chain(ROSTER.map(|(name, _)| name));
     for (caller, (method, path, allowed)) in everybody.flat_map(|caller| TABLE.iter().map(move |row| (caller, row))) {
-        let is_about_a_lease = [Method::PUT, Method::DELETE].contains(method);
+        let is_about_a_lease = [Method::PUT, Method::DELETE].contains(method) && !path.contains('?');
         let target = format!("{path}{}", if is_about_a_lease { OWN_LEASE } else { "" });
         let answer = ask(&gateway, caller, method.clone(), &target).await;
         let expected = match caller {
@@ -70,9 +73,9 @@ async fn everybody_may_do_what_is_granted_and_nothing_else() {
         assert_eq!(answer.header("WWW-Authenticate").is_some(), refused == Some(401), "{caller} {method} {path}");
     }
     let counted = ask(&gateway, "operator", Method::GET, "/metrics").await.text;
-    // 13 rows want a credential.
-    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"nothing_shown\"} 13\n"), "{counted}");
-    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"stranger\"} 13\n"), "{counted}");
+    // 15 rows want a credential.
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"nothing_shown\"} 15\n"), "{counted}");
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"stranger\"} 15\n"), "{counted}");
 }
 
 #[tokio::test]

@@ -269,6 +269,13 @@ async fn bad_options_of_a_holder_are_named_and_its_lease_stays_as_it_is() {
         (with_token("9007199254740992"), &no_token("9007199254740992")),
         (with_token("1").header("Fencing-Token", "1"), "the header fencing-token is given twice"),
         (delete("fencing_token=1").lease(MINE).header("Fencing-Token", "1"), "fencing_token is given twice"),
+        (delete("force=true"), "reason: force=true needs one, of 1 to 256 bytes"),
+        (delete("force=true&reason="), "reason: force=true needs one"),
+        (delete("force=true&reason=a%0Ab"), "reason: force=true needs one"),
+        (delete(&format!("force=true&reason={}", "x".repeat(257))), "reason: force=true needs one"),
+        (delete("force=yes&reason=x"), "force: \"yes\" is not allowed; write force=true"),
+        (delete("force=true&reason=x").lease(MINE), "force: it is for locks whose lease you don't have"),
+        (delete("reason=x").lease(MINE), "reason: it goes with force=true only"),
     ] {
         let shown = format!("{asking:?}");
         asking.problem(400, "invalid_request").await.assert_says(words, &shown);

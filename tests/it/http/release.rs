@@ -61,3 +61,15 @@ async fn a_newer_fencing_token_frees_an_older_grant_of_the_lease() {
     assert_eq!(release.ok().await["released"], true);
     assert!(token + 1 < gateway.post("/locks/a").ok().await.u64("fencing_token"));
 }
+
+#[tokio::test]
+async fn by_force_the_lock_is_taken_from_whoever_holds_it_and_its_fence_stays() {
+    let gateway = TestRouter::embedded().await;
+    let grant = gateway.post("/locks/a").ok().await;
+    let force = || gateway.delete("/locks/a?force=true&reason=it%20hangs");
+    assert_eq!(force().ok().await.json, json!({ "key": "a", "released": true }));
+    gateway.put("/locks/a").lease(grant.str("lease_id")).problem(410, "lease_expired").await;
+    assert_eq!(force().ok().await["released"], false);
+    let next = gateway.post("/locks/a").ok().await;
+    assert!(grant.u64("fencing_token") < next.u64("fencing_token"));
+}

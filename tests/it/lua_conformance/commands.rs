@@ -37,7 +37,7 @@ fn command(chance: &mut Chance, state: &State, agreement: &Agreement, now_us: u6
             Command::Acquire { key, lease, attempt, ballot: chance.pick(&ballots), over, ttl, owner }
         }
         7..=9 => Command::Extend { key, lease, ttl },
-        10..=11 => Command::Release { key, lease, up_to: chance.pick(&ballots) },
+        10..=11 => Command::Release { key, lease: Some(lease).filter(|_| !chance.one_in(4)), up_to: chance.pick(&ballots) },
         12..=14 => Command::Cancel { key, lease, attempt, up_to: chance.pick(&ballots) },
         _ => Command::Inspect { key },
     }
@@ -46,10 +46,9 @@ fn command(chance: &mut Chance, state: &State, agreement: &Agreement, now_us: u6
 /// The command with the name of its lease, which it does not print itself.
 pub fn told(command: &Command) -> String {
     let lease = match command {
-        Command::Acquire { lease, .. } | Command::Extend { lease, .. } | Command::Release { lease, .. } | Command::Cancel { lease, .. } => {
-            lease.reveal()
-        }
-        Command::Inspect { .. } | Command::Scan { .. } => "nobody",
+        Command::Acquire { lease, .. } | Command::Extend { lease, .. } | Command::Cancel { lease, .. } => lease.reveal(),
+        Command::Release { lease: Some(lease), .. } => lease.reveal(),
+        Command::Release { lease: None, .. } | Command::Inspect { .. } | Command::Scan { .. } => "nobody",
     };
     format!("{lease}: {command:?}")
 }

@@ -43,6 +43,7 @@ on_every_node! {
         a_release_frees_what_is_firm,
         a_release_reaches_up_to_its_ballot_only,
         a_release_of_another_lease_frees_nothing,
+        a_release_of_whoever_holds_it_reaches_up_to_its_ballot_only,
         a_release_raises_the_fence_in_every_case,
         a_release_cannot_poison_the_fence;
     viewing:

@@ -124,6 +124,7 @@ async fn a_foreign_string_is_a_holder_without_a_token() {
     assert_eq!(in_the_way(subject.ask(alice.acquire(subject.now())).await), foreign);
     let answers = subject.batch(vec![alice.extend(alice.ttl), alice.release(subject.now())]).await;
     assert_eq!(answers, [Ok(Reply::Extend(ExtendVote::HeldByOther)), Ok(Reply::Release(ReleaseVote::HeldByOther))]);
+    assert_eq!(subject.ask(alice.force(Ballot::from_micros(Ballot::MAX))).await, Ok(Reply::Release(ReleaseVote::HeldByOther)));
     assert_eq!(server.run::<String>(&["GET", "redlockd:lock:lock"]), "f3a1c0de");
 }
 

@@ -60,6 +60,16 @@ pub async fn a_release_of_another_lease_frees_nothing(subject: Subject) {
     assert_eq!(holder(&subject, &alice.key).await.unwrap().ballot, Some(ballot));
 }
 
+pub async fn a_release_of_whoever_holds_it_reaches_up_to_its_ballot_only(subject: Subject) {
+    let (alice, bob, ballot) = (Caller::new("lock", "alice"), Caller::new("lock", "bob"), ahead(&subject));
+    assert_eq!(subject.ask(bob.force(ballot)).await, Ok(Reply::Release(ReleaseVote::NotHeld)));
+    subject.batch(vec![alice.acquire(ballot.next()), alice.extend(alice.ttl)]).await;
+    let newer = Reply::Release(ReleaseVote::Newer { ballot: ballot.next() });
+    assert_eq!(subject.ask(bob.force(ballot)).await, Ok(newer));
+    assert_eq!(subject.ask(bob.force(ballot.next())).await, Ok(Reply::Release(ReleaseVote::Freed)));
+    assert_eq!(subject.ask(alice.acquire(ballot.next())).await, stale(ballot.next()));
+}
+
 pub async fn a_release_raises_the_fence_in_every_case(subject: Subject) {
     let (held, up_to) = (subject.now(), ahead(&subject));
     for (case, holder) in [("free", None), ("own", Some("alice")), ("another's", Some("bob"))] {

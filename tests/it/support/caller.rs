@@ -49,7 +49,12 @@ impl Caller {
     }
 
     pub fn release(&self, up_to: Ballot) -> Command {
-        Command::Release { key: self.key.clone(), lease: self.lease.clone(), up_to }
+        Command::Release { key: self.key.clone(), lease: Some(self.lease.clone()), up_to }
+    }
+
+    /// Of whatever lease holds the lock.
+    pub fn force(&self, up_to: Ballot) -> Command {
+        Command::Release { key: self.key.clone(), lease: None, up_to }
     }
 
     pub fn cancel(&self, up_to: Ballot) -> Command {

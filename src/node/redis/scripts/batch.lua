@@ -160,7 +160,7 @@ end
 --   A  acquire  record, ttl             1 accepted, 2 mine {left, record}, 0 busy {left, record}, 3 stale (floor), 4 ahead,
 --                                       5 foreign key
 --   O  acquire  record, ttl, over       the same; over is the highest ballot of another attempt that it may raise
---   R  release  lease, up_to            1 freed, 0 not held, 2 held by another, 3 held under a newer ballot (record)
+--   R  release  lease or '', up_to      1 freed, 0 not held, 2 held by another, 3 held under a newer ballot (record)
 --   E  extend   lease, ttl              1 extended and firm {left, record}, 0 gone, 2 held by another
 --   C  cancel   lease, attempt, up_to   1 freed, 0 nothing to free
 --   I  inspect                          0 free, 1 held {left, record}
@@ -177,7 +177,8 @@ while verb do
       local ballot = record and sub(record, 1, 16)
       if ballot then
         local from = sub(record, 18, 18) == '-' and 20 or 35
-        if sub(record, from, from + #lease - 1) ~= lease then
+        -- Where no lease is named any record will do that is ours.
+        if lease == '' and sub(record, 17, 17) ~= ' ' or sub(record, from, from + #lease - 1) ~= lease then
           letter = '2'
         elseif ballot > up_to then
           letter, detail = '3', record
