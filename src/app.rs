@@ -1,6 +1,7 @@
 //! The composition root: builds the service from its configuration, runs it, drains it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub enum AppError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    #[error("there is no {path}, which a gateway without nodes makes when it starts; name the nodes, or its data_dir", path = .0.display())]
+    NoData(PathBuf),
     #[error("cannot use node {name}: {fault}")]
     Node { name: NodeName, fault: Fault },
     #[error("cannot use the tokens: {0}")]

@@ -1,6 +1,7 @@
 //! Examines the nodes of a configuration without changing anything on them: what a gateway would make of each, and why.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub struct Report {
 
 /// Looks at every node once.
 pub async fn examine(config: &Config) -> Result<Report, AppError> {
-    let (nodes, are_used) = if config.nodes.is_empty() { (vec![embedded()], false) } else { look_at_all(config).await? };
+    let (nodes, are_used) = if config.nodes.is_empty() { (vec![embedded(&config.data_dir)?], false) } else { look_at_all(config).await? };
     let diagnosis = app::diagnosis(config);
     let bootstrap_left_on = diagnosis.bootstrap_left_on && are_used;
     let findings = Diagnosis { bootstrap_left_on, ..diagnosis }.of(&nodes);
@@ -31,9 +32,13 @@ pub async fn examine(config: &Config) -> Result<Report, AppError> {
 }
 
 /// Not opened: a gateway may be running on it.
-fn embedded() -> NodeView {
+fn embedded(data_dir: &Path) -> Result<NodeView, AppError> {
+    let path = EmbeddedNode::path(data_dir);
+    if !path.exists() {
+        return Err(AppError::NoData(path));
+    }
     let status = NodeStatus { state: NodeState::Up, reason: None, round_trip: None, facts: Some(EmbeddedNode::facts()) };
-    NodeView { name: EmbeddedNode::name(), status, clock_offset_us: None }
+    Ok(NodeView { name: EmbeddedNode::name(), status, clock_offset_us: None })
 }
 
 /// The nodes, and whether a gateway has ever used one of them.

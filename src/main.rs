@@ -1,5 +1,6 @@
 //! The program: parse, start logging, dispatch.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Doctor { config, json } => {
             let report = runtime(Some(1))?.block_on(doctor::examine(&config)).map_err(|error| error.to_string())?;
-            println!("{}", if json { report.to_json().map_err(|error| error.to_string())? } else { report.to_string() });
+            say(&if json { report.to_json().map_err(|error| error.to_string())? } else { report.to_string() })?;
             return Ok(ExitCode::from(report.exit_code()));
         }
         Command::Serve(config) => {
@@ -48,21 +49,29 @@ fn run(command: Command) -> Result<ExitCode, String> {
             runtime(config.threads)?.block_on(serve(&config)).map_err(|error| error.to_string())?;
         }
         Command::Config(layered) => {
-            print!("{layered}");
+            say(layered.to_string().trim_end())?;
         }
         Command::Openapi => {
             let document = http::openapi().to_pretty_json().map_err(|error| error.to_string())?;
-            println!("{document}");
+            say(&document)?;
         }
         Command::Healthcheck { url, timeout } => runtime(Some(1))?.block_on(healthcheck(&url, timeout)).map_err(|error| error.to_string())?,
-        Command::Token(TokenCommand::New(args)) => println!("{}", new_token(&args)?),
+        Command::Token(TokenCommand::New(args)) => say(&new_token(&args)?)?,
         Command::Bench(args) => {
             let report = runtime(None)?.block_on(measure(&args))?;
-            println!("{}", if args.json { report.to_json() } else { report.to_string() });
+            say(&if args.json { report.to_json() } else { report.to_string() })?;
             return Ok(if report.is_usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints. Whoever reads the output may have read enough and closed it, which is no failure.
+fn say(text: &str) -> Result<(), String> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
+        _ => Ok(()),
+    }
 }
 
 /// A new token, which nobody keeps. What the gateway has to know of it is added to the file, or printed beside it.
@@ -131,6 +140,7 @@ impl Signals {
         let how = self.next().await;
         tokio::spawn(async move {
             self.next().await;
+            tracing::warn!("told to stop a second time: ending at once; what is half done ends with its ttl");
             std::process::exit(1);
         });
         how

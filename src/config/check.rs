@@ -29,7 +29,8 @@ impl Config {
             return Err(impossible(layered, "clock_jump_margin", format!("with it a ttl must be at least {needed}, which is more than max_ttl")));
         }
         let nodes = nodes(layered)?;
-        let members = Members::of(nodes.iter().map(|node| node.name().as_str()));
+        let lock_prefix = lock_prefix(layered)?;
+        let members = Members::of(nodes.iter().map(|node| node.name().as_str()), &lock_prefix);
         let tokens = tokens(layered)?;
         Ok(Self {
             listen: listen(layered, tokens.is_some())?,
@@ -41,7 +42,7 @@ impl Config {
             default_ttl: default_ttl(layered, ttl_bounds)?,
             ttl_bounds,
             clock_jump_margin,
-            lock_prefix: lock_prefix(layered)?,
+            lock_prefix,
             node_timeout: duration(layered, "node_timeout", &settings.node_timeout, MS, 10 * SECOND)?,
             node_concurrency: within(layered, "node_concurrency", settings.node_concurrency.unwrap_or(2), 1, 64)?,
             drain_delay: duration(layered, "drain_delay", &settings.drain_delay, Duration::ZERO, HOUR)?,

@@ -117,6 +117,17 @@ pub struct AcquireBody {
     lease_id: Option<String>,
 }
 
+/// The options of an extend.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "describes a body for the OpenAPI document; read by http::options")]
+pub struct ExtendBody {
+    #[schema(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    ttl: Option<String>,
+    #[schema(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
+    lease_id: Option<String>,
+}
+
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
@@ -154,7 +165,10 @@ pub struct TokenParam {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
-pub struct ForceParams {
+pub struct ReleaseQuery {
+    /// As in the header `Fencing-Token`.
+    #[param(example = 1_763_901_234_567_890_u64, minimum = 1, maximum = 9_007_199_254_740_991_u64, nullable = false)]
+    fencing_token: Option<u64>,
     /// `true`: release what another holds. It takes the grant `force`, and a reason; no lease id, and no token.
     #[param(example = "true", pattern = "^true$", nullable = false)]
     force: Option<String>,

@@ -41,18 +41,15 @@ impl Given {
             given.add(plain(name)?, plain(value)?, allowed)?;
         }
         for (name, value) in given.body(body).await? {
+            check_name(&name, allowed)?;
+            let value = text_of(&name, value)?;
             given.add(name, value, allowed)?;
         }
         Ok(given)
     }
 
     fn add(&mut self, name: String, value: String, allowed: &[&str]) -> Result<(), Problem> {
-        if !allowed.contains(&name.as_str()) {
-            // A wait has its own refusal.
-            let allowed: Vec<_> = allowed.iter().copied().filter(|name| *name != "wait").collect();
-            let allowed = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
-            return Err(Problem::invalid(format!("{:?} is not an option here; allowed: {allowed}.", excerpt(&name))));
-        }
+        check_name(&name, allowed)?;
         if self.values.iter().any(|(known, _)| *known == name) {
             return Err(Problem::invalid(format!("{name} is given twice; give it once, in the query, the body or a header.")));
         }
@@ -60,7 +57,7 @@ impl Given {
         Ok(())
     }
 
-    async fn body(&self, body: Body) -> Result<Vec<(String, String)>, Problem> {
+    async fn body(&self, body: Body) -> Result<Vec<(String, serde_json::Value)>, Problem> {
         let bytes = read(body).await?;
         if bytes.is_empty() {
             return Ok(Vec::new());
@@ -71,7 +68,7 @@ impl Given {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type", detail));
         }
         let object: Object = serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(body_error(&error)))?;
-        object.0.into_iter().map(text_of).collect()
+        Ok(object.0)
     }
 
     /// Adds an option that a header may carry as well.
@@ -162,12 +159,23 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-fn text_of((name, value): (String, serde_json::Value)) -> Result<(String, String), Problem> {
+fn check_name(name: &str, allowed: &[&str]) -> Result<(), Problem> {
+    if allowed.contains(&name) {
+        return Ok(());
+    }
+    // A wait has its own refusal.
+    let allowed: Vec<_> = allowed.iter().copied().filter(|name| *name != "wait").collect();
+    let allowed = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
+    Err(Problem::invalid(format!("{:?} is not an option here; allowed: {allowed}.", excerpt(name))))
+}
+
+fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
     match value {
-        serde_json::Value::String(text) => Ok((name, text)),
-        serde_json::Value::Number(number) if name == "fencing_token" => Ok((name, number.to_string())),
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) if name == "fencing_token" => Ok(number.to_string()),
         // The value is not repeated: it may be a lease id.
-        _ => Err(Problem::invalid(format!("{:?} must be a string in the body, such as \"30s\" for a duration.", excerpt(&name)))),
+        _ if name == "ttl" => Err(Problem::invalid("ttl: it must be a string in the body, such as \"30s\".")),
+        _ => Err(Problem::invalid(format!("{name}: it must be a string in the body."))),
     }
 }
 
@@ -179,9 +187,14 @@ fn body_error(error: &serde_json::Error) -> String {
     format!("body: it is not JSON, see line {} column {}.", error.line(), error.column())
 }
 
+/// A whole number and a unit. humantime reads more than that, and the contract promises no more.
 fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
-    humantime::parse_duration(text)
-        .map_err(|_| Problem::invalid(format!("{name}: {:?} is not a duration; write a number and a unit, such as 500ms, 30s or 5m.", excerpt(text))))
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    if unit.len() == text.len() || !["ms", "s", "m", "h"].contains(&unit) {
+        let detail = format!("{name}: {:?} is not a duration; write a whole number and a unit, such as 500ms, 30s or 5m.", excerpt(text));
+        return Err(Problem::invalid(detail));
+    }
+    humantime::parse_duration(text).map_err(|_| Problem::invalid(format!("{name}: {:?} is far too long.", excerpt(text))))
 }
 
 /// Enough of what was given to recognise it.

@@ -42,7 +42,8 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
         key: key.as_str(),
         lease_id: acquired.lease.reveal(),
         fencing_token: acquired.grant.fencing_token.get(),
-        owner: owner.as_ref().map(|owner| owner.as_str()),
+        // A repeat changes nothing, and who the first said it was is not known here.
+        owner: owner.as_ref().map(|owner| owner.as_str()).filter(|_| !acquired.grant.replayed),
         ttl_ms: ttl.as_millis(),
         waited_ms: 0,
         valid_for_ms: acquired.grant.valid_for.as_millis() as u64,
@@ -67,6 +68,7 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
 #[utoipa::path(
     put, path = "/locks/{*key}", tag = "locks",
     params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TtlParam),
+    request_body(content = Option<super::docs::ExtendBody>, description = "The same options as in the query.", content_type = "application/json"),
     responses(
         (status = 200, description = "The lease lasts longer, or at least as long as before.", body = LeaseBody),
         (status = 409, description = "`not_holder`: another lease holds the lock.", body = ProblemBody, content_type = "application/problem+json"),
@@ -99,7 +101,7 @@ pub async fn extend(State(redlock): State<Redlock>, allowed: OnLock<Extend>, opt
 /// refused by whoever checks tokens.
 #[utoipa::path(
     delete, path = "/locks/{*key}", tag = "locks",
-    params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TokenParam, super::docs::ForceParams),
+    params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TokenParam, super::docs::ReleaseQuery),
     responses(
         (status = 200, description = "The lease does not hold the lock (any more).", body = ReleaseBody),
         (status = 409, description = "`not_holder`: another lease holds the lock, or this one under a newer token; it stays.", body = ProblemBody, content_type = "application/problem+json"),

@@ -62,6 +62,7 @@ impl FromRequest<AppState> for AcquireOptions {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         let mut given = Given::of(request, &["ttl", "wait", "owner", "lease_id"]).await?;
         given.header(&IDEMPOTENCY_KEY, "lease_id")?;
+        given.header(&LEASE_ID, "lease_id")?;
         if given.prefers_wait() || given.take("wait").is_some() {
             return Err(Problem::invalid("wait: waiting is not available in this version; leave it out, and try again after Retry-After."));
         }

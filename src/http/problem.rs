@@ -123,7 +123,13 @@ impl Problem {
 
     fn votes(mut self, shortfall: Shortfall) -> Self {
         let votes = shortfall.votes.into_iter().map(|vote| VoteBody { node: vote.node.to_string(), vote: vote.vote });
-        self.body.votes = Some(votes.collect());
+        let votes: Vec<VoteBody> = votes.collect();
+        if votes.iter().any(|vote| vote.vote == "failed") {
+            self.body.detail.push_str(
+                " A node that failed is there and could not carry out the command: it is out of memory, or the lock's Redis key is of a type that is not ours.",
+            );
+        }
+        self.body.votes = Some(votes);
         self.body.required = Some(shortfall.required);
         self.retry_after(Duration::from_secs(1))
     }
@@ -317,7 +323,7 @@ pub enum AnyProblem {
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),
     /// `no_quorum`: too few nodes could answer; `indeterminate`: answers were lost or came too late; `draining`: the gateway is shutting down.
-    #[response(status = 503, content_type = "application/problem+json")]
+    #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until another try makes sense.")))]
     Unavailable(ProblemBody),
 }
 

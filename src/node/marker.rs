@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_marker_reads_back_what_it_wrote() {
         let agreement =
-            Agreement { generation: 3, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500), members: Members::of(["a"]) };
+            Agreement { generation: 3, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500), members: Members::of(["a"], "") };
         let marker = Marker { agreement, node: "n1:6379/0".into(), run_id: "ab12".into(), ready_at_ms: 1_795_000_000_123, durable: true };
         assert_eq!(marker.to_string(), "3|n1:6379/0|ab12|1795000000123|300000|500|250|1|089be207b544f1e4");
         assert_eq!(marker.to_string().parse(), Ok(marker));
@@ -129,7 +129,7 @@ mod tests {
     fn quarantine_outlasts_the_longest_lease_and_six_windows() {
         let agreement = |ttl_s, window_ms| {
             let (max_ttl, window) = (Duration::from_secs(ttl_s), Duration::from_millis(window_ms));
-            Agreement { generation: 1, max_ttl, window, members: Members::of([]) }
+            Agreement { generation: 1, max_ttl, window, members: Members::of([], "") }
         };
         assert_eq!(agreement(300, 500).quarantine(), Duration::from_secs(303));
         assert_eq!(agreement(1, 500).quarantine(), Duration::from_millis(3_250));

@@ -1,18 +1,18 @@
-//! Which nodes a gateway works with, as a number that fits into a marker.
+//! Which nodes a gateway works with and what it calls locks there, as a number that fits into a marker.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A hash of the names of all nodes: two gateways whose lists differ can grant one lock twice.
+/// A hash of the names of all nodes and of the lock prefix: two gateways that differ in one of them can grant one lock twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Members(u64);
 
 impl Members {
     /// The order of the names does not matter.
-    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>, lock_prefix: &str) -> Self {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort_unstable();
-        let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
+        let bytes = names.iter().flat_map(|name| name.bytes().chain([0])).chain(lock_prefix.bytes());
         // FNV-1a, 64 bits. It stands against mistakes, not against people.
         Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)))
     }
@@ -38,13 +38,14 @@ mod tests {
 
     #[test]
     fn lists_are_the_same_in_any_order_and_different_in_anything_else() {
-        let members = Members::of(["a", "b", "c"]);
-        assert_eq!(members, Members::of(["c", "a", "b"]));
+        let members = Members::of(["a", "b", "c"], "p:");
+        assert_eq!(members, Members::of(["c", "a", "b"], "p:"));
         for other in [&["a", "b"][..], &["a", "b", "d"], &["a", "bc"], &["ab", "c"], &[]] {
-            assert_ne!(members, Members::of(other.iter().copied()), "{other:?}");
+            assert_ne!(members, Members::of(other.iter().copied(), "p:"), "{other:?}");
         }
+        assert_ne!(members, Members::of(["a", "b", "c"], ""));
         // What is on the nodes outlives a release.
-        assert_eq!(Members::of(["a"]).to_string(), "089be207b544f1e4");
+        assert_eq!(Members::of(["a"], "").to_string(), "089be207b544f1e4");
         assert_eq!(members.to_string().parse(), Ok(members));
     }
 }

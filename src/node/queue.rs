@@ -169,7 +169,7 @@ impl NodeQueue {
             }
             Err(fault) => {
                 if self.health.probe_failed(&fault) {
-                    warn!(node = %self.name, reason = %fault, "node is not used until a probe is answered");
+                    warn!(node = %self.name, reason = %fault, "node is not used until a probe finds it fit");
                 }
             }
         }

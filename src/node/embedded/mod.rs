@@ -5,11 +5,14 @@
 
 mod tables;
 
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::Database;
+use redb::backends::FileBackend;
 use tables::LoadError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -28,6 +31,11 @@ pub enum EmbeddedError {
     Directory { path: PathBuf, source: std::io::Error },
     #[error("{path} is in use by another redlockd; give this one its own data_dir, or run both on Redis nodes", path = .0.display())]
     InUse(PathBuf),
+    #[error(
+        "{path} is empty: what it knew is lost; move it away once every lease that it may have granted is over, \
+         and a new one is made", path = .0.display()
+    )]
+    Emptied(PathBuf),
     #[error("cannot use {path}: {source}", path = path.display())]
     Database { path: PathBuf, source: redb::Error },
     #[error(
@@ -51,9 +59,15 @@ enum Job {
 impl EmbeddedNode {
     /// Opens or creates the node in `data_dir`. A data directory that is new never granted anything.
     pub fn open(data_dir: &Path, agreement: Agreement, run_id: String, clock: Arc<ClusterClock>) -> Result<Self, EmbeddedError> {
-        std::fs::create_dir_all(data_dir).map_err(|source| EmbeddedError::Directory { path: data_dir.to_owned(), source })?;
-        let path = data_dir.join("node.redb");
-        let database = Database::create(&path).map_err(|error| match error {
+        let directory = |source| EmbeddedError::Directory { path: data_dir.to_owned(), source };
+        // Lease ids are secrets, and they are in it.
+        DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(directory)?;
+        let path = Self::path(data_dir);
+        if path.metadata().is_ok_and(|file| file.len() == 0) {
+            return Err(EmbeddedError::Emptied(path));
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(directory)?;
+        let database = FileBackend::new(file).and_then(|file| Database::builder().create_with_backend(file)).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => EmbeddedError::InUse(path.clone()),
             other => EmbeddedError::Database { path: path.clone(), source: other.into() },
         })?;
@@ -69,6 +83,11 @@ impl EmbeddedNode {
             .spawn(move || disk.serve(waiting))
             .map_err(|source| EmbeddedError::Directory { path: path.clone(), source })?;
         Ok(Self { jobs, clock })
+    }
+
+    /// Where it lies in a data directory.
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("node.redb")
     }
 
     /// The name of the only node of an embedded cluster.

@@ -31,7 +31,10 @@ pub enum NodeAddressError {
     Options,
     #[error("port 0 is no port; write one from 1 to 65535")]
     Port,
-    #[error("the address cannot be read: {0}")]
+    #[error(
+        "the address cannot be read: {0}; a port is 1 to 65535, a database a number, and what is special in a user or a password is \
+         percent-encoded, such as %2F for / and %2C for a comma"
+    )]
     Unreadable(String),
     #[error(transparent)]
     Name(#[from] NodeNameError),

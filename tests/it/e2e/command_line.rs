@@ -1,7 +1,7 @@
 //! Flags, environment, file, and the subcommands.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use super::{PATIENT, machine_to_itself, redis_servers};
 use crate::support::{Gateway, RedisServer, eventually, redlockd};
@@ -176,6 +176,14 @@ fn nodes_that_are_used_under_other_settings_are_not_measured() {
     let said = refusal(redlockd(scratch().path()).args(["bench", "--duration=1s", "--raw", &servers[0].url()]));
     assert!(said.contains("too few of the nodes can vote"), "{said}");
     gateway.post("/locks/still-served").ok();
+}
+
+#[test]
+fn whoever_has_read_enough_may_close_the_pipe() {
+    let mut printing = redlockd(scratch().path()).arg("openapi").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(printing.stdout.take());
+    let output = printing.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

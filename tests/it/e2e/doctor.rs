@@ -85,6 +85,14 @@ fn a_gateway_finds_the_same_and_counts_it() {
 }
 
 #[test]
+fn what_is_not_there_is_not_examined() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = redlockd(directory.path()).args(["doctor", "--data-dir=nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no nowhere/node.redb"), "{output:?}");
+}
+
+#[test]
 fn without_nodes_it_speaks_of_the_embedded_one_and_disturbs_nobody() {
     let gateway = Gateway::start(&["--node-timeout=5s"]);
     let data = format!("--data-dir={}/redlockd-data", gateway.directory().display());

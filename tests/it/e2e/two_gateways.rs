@@ -22,12 +22,24 @@ fn leases_of_a_lock_never_overlap_and_its_tokens_only_grow() {
 #[test]
 fn gateways_that_do_not_see_each_others_locks_are_caught_by_the_same_check() {
     let _machine = machine_to_itself();
-    let servers = redis_servers::<3>();
-    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&servers, &["--lock-prefix", "elsewhere:"]));
+    let (servers, elsewhere) = (redis_servers::<3>(), redis_servers::<3>());
+    let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&elsewhere, &[]));
     let load = Load { clients: 20, locks: 4, duration: Duration::from_secs(3), ttl_ms: 150..1001, seed: 1 };
     let history = load.run(&[one.address(), other.address()]);
     println!("{} grants, {} violations", history.grants(), history.violations().len());
     assert!(!history.violations().is_empty());
+}
+
+#[test]
+fn a_gateway_that_calls_locks_otherwise_is_refused_by_the_nodes() {
+    let servers = redis_servers::<3>();
+    let _one = Gateway::on(&servers, &[]);
+    let nodes: Vec<String> = servers.iter().enumerate().map(|(index, server)| format!("--node=n{}={}", index + 1, server.url())).collect();
+    let arguments: Vec<&str> = nodes.iter().map(String::as_str).chain(["--lock-prefix=elsewhere:"]).collect();
+    let other = Gateway::start(&arguments);
+    other.until_nodes_are("refused", 3);
+    assert!(other.nodes()[0]["reason"].as_str().unwrap().contains("lock_prefix"));
+    assert_eq!(other.post("/locks/a").problem(), (503, "no_quorum".into()));
 }
 
 #[test]

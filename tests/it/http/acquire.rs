@@ -112,6 +112,15 @@ async fn a_repeat_gets_the_same_lease_and_token() {
     assert_lease(&gateway.post("/locks/a").json(&json!({ "lease_id": MINE }).to_string()).ok().await, MINE, token);
     assert_lease(&gateway.post("/locks/a").header("Idempotency-Key", MINE).ok().await, MINE, token);
     assert_lease(&gateway.post("/locks/a").header("Idempotency-Key", format!("{MINE:?}")).ok().await, MINE, token);
+    assert_lease(&gateway.post("/locks/a").lease(MINE).ok().await, MINE, token);
+}
+
+#[tokio::test]
+async fn a_repeat_does_not_claim_an_owner_that_others_are_not_shown() {
+    let gateway = TestRouter::embedded().await;
+    assert_eq!(gateway.post(&format!("/locks/a?owner=first&lease_id={MINE}")).ok().await["owner"], "first");
+    let repeat = gateway.post(&format!("/locks/a?owner=second&lease_id={MINE}")).ok().await;
+    assert_eq!((&repeat["owner"], &gateway.get("/locks/a").ok().await["holder"]["owner"]), (&json!(null), &json!("first")));
 }
 
 #[tokio::test]

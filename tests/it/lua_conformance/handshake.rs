@@ -54,7 +54,7 @@ fn hello(chance: &mut Chance, run_id: &str, now_us: u64) -> Hello {
         generation: chance.pick(&[1, 1, 1, 1, 2, 3]),
         max_ttl: Duration::from_millis(chance.pick(&[1_000, 1_000, 1_000, 1_000, 1_000, 5_050, 300_099])),
         window: Duration::from_millis(chance.pick(&[500, 500, 500, 500, 500, 400])),
-        members: Members::of(chance.pick(&[&["n1", "n2"][..], &["n1", "n2"], &["n1", "n2"], &["n1"]]).iter().copied()),
+        members: Members::of(chance.pick(&[&["n1", "n2"][..], &["n1", "n2"], &["n1", "n2"], &["n1"]]).iter().copied(), ""),
     };
     let window_us = agreement.window.as_micros() as u64;
     let off_us = chance.pick(&[0, 0, 0, 0, 1, window_us, window_us + 1]);

@@ -1,5 +1,6 @@
 //! What only a node with a disk of its own promises.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,24 @@ async fn a_directory_serves_one_node_only() {
     let (_first, _) = opened(directory.path(), agreement()).await;
     let second = EmbeddedNode::open(directory.path(), agreement(), "run".into(), Arc::clone(&lone_clock()));
     assert!(matches!(second, Err(EmbeddedError::InUse(_))));
+}
+
+#[tokio::test]
+async fn a_file_that_was_emptied_is_not_taken_for_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(opened(directory.path(), agreement()).await);
+    std::fs::File::create(EmbeddedNode::path(directory.path())).unwrap();
+    let emptied = EmbeddedNode::open(directory.path(), agreement(), "run".into(), Arc::clone(&lone_clock()));
+    assert!(matches!(emptied, Err(EmbeddedError::Emptied(_))));
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_what_it_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("new/data");
+    drop(opened(&data, agreement()).await);
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&EmbeddedNode::path(&data))), (0o700, 0o600));
 }
 
 #[tokio::test]

@@ -230,7 +230,7 @@ async fn other_settings_are_refused_until_the_generation_is_raised() {
 #[tokio::test]
 async fn another_list_of_nodes_is_refused_until_the_generation_is_raised() {
     let server = RedisServer::start();
-    let shorter = Agreement { members: Members::of(["n1"]), ..agreement() };
+    let shorter = Agreement { members: Members::of(["n1"], ""), ..agreement() };
     greeted(&server, "n1", shorter, true).await.1.unwrap();
     assert!(refusal_of(&server).await.contains("other gateways use another list of nodes"));
     let raised = Agreement { generation: 2, ..agreement() };

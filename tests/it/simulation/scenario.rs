@@ -61,7 +61,7 @@ impl Scenario {
         let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| chance.one_in(2)).collect();
         let window = Duration::from_millis(chance.pick(&[20, 50, 100]));
         let max_ttl_ms = if jumps { 3500 } else { chance.pick(&[200, 400, 800]) };
-        let agreement = Agreement { generation: 1, max_ttl: Duration::from_millis(max_ttl_ms), window, members: Members::of([]) };
+        let agreement = Agreement { generation: 1, max_ttl: Duration::from_millis(max_ttl_ms), window, members: Members::of([], "") };
         let mut clock_jump_margin = Duration::ZERO;
         if jumps {
             faults.push(Fault::Jump);

@@ -19,7 +19,7 @@ const BUSY_DISK: Duration = Duration::from_secs(30);
 
 /// The settings that tests use unless they are about settings.
 pub fn agreement() -> Agreement {
-    Agreement { generation: 1, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500), members: Members::of(["n1", "n2", "n3"]) }
+    Agreement { generation: 1, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500), members: Members::of(["n1", "n2", "n3"], "") }
 }
 
 /// The clock of a cluster of one node.
