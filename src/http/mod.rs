@@ -39,13 +39,17 @@ pub fn router(state: AppState) -> Router {
         .route("/locks/", get(path::empty_key).post(path::empty_key).put(path::empty_key).delete(path::empty_key))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(ServiceBuilder::new().layer(ObserveLayer::new(Arc::clone(&state.metrics))).layer(CatchPanicLayer::custom(problem::panicked)))
+        .layer(
+            ServiceBuilder::new()
+                .layer(ObserveLayer::new(Arc::clone(&state.metrics), state.draining.clone()))
+                .layer(CatchPanicLayer::custom(problem::panicked)),
+        )
         .with_state(state)
 }
 
 /// What a scraper and a kubelet ask, at an address of their own, where no token is wanted.
 pub fn operations_router(state: AppState) -> Router {
-    let observe = ObserveLayer::new(Arc::clone(&state.metrics));
+    let observe = ObserveLayer::new(Arc::clone(&state.metrics), state.draining.clone());
     Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))

@@ -1,4 +1,6 @@
-//! Counts and times every request. Never its path or query, which may name locks and lease ids.
+//! Counts and times every request, and sends clients elsewhere while the gateway drains.
+//!
+//! Never its path or query, which may name locks and lease ids.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,23 +9,26 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
+use axum::http::header::{CONNECTION, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::debug;
 
 use super::problem::only_problems;
+use super::state::Draining;
 use crate::metrics::Metrics;
 
 /// A layer of its own rather than a middleware function, which would allocate and copy every request twice more.
 #[derive(Clone)]
 pub struct ObserveLayer {
     metrics: Arc<Metrics>,
+    draining: Draining,
 }
 
 impl ObserveLayer {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
+    pub fn new(metrics: Arc<Metrics>, draining: Draining) -> Self {
+        Self { metrics, draining }
     }
 }
 
@@ -31,7 +36,7 @@ impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, metrics: Arc::clone(&self.metrics) }
+        Observe { inner, metrics: Arc::clone(&self.metrics), draining: self.draining.clone() }
     }
 }
 
@@ -39,6 +44,7 @@ impl<S> Layer<S> for ObserveLayer {
 pub struct Observe<S> {
     inner: S,
     metrics: Arc<Metrics>,
+    draining: Draining,
 }
 
 impl<S, R> Service<Request> for Observe<S>
@@ -58,7 +64,7 @@ where
         let method = method_label(request.method());
         let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
         let in_flight = InFlight::enter(Arc::clone(&self.metrics));
-        Observed { answer: self.inner.call(request), method, route, begun: Instant::now(), in_flight }
+        Observed { answer: self.inner.call(request), method, route, begun: Instant::now(), in_flight, draining: self.draining.clone() }
     }
 }
 
@@ -71,6 +77,7 @@ pin_project! {
         route: &'static str,
         begun: Instant,
         in_flight: InFlight,
+        draining: Draining,
     }
 }
 
@@ -83,7 +90,11 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = only_problems(ready!(this.answer.poll(context))?.into_response());
+        let mut response = only_problems(ready!(this.answer.poll(context))?.into_response());
+        if this.draining.is_on() {
+            // The connection will be closed, perhaps while a request is on its way: the next one is to go elsewhere.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let (route, method, status) = (*this.route, *this.method, response.status());
         let elapsed = this.begun.elapsed();
         let metrics = &this.in_flight.0;

@@ -10,6 +10,7 @@ mod fuzz;
 mod least_privilege;
 mod node_failures;
 mod readme;
+mod rollout;
 mod shutdown;
 mod tokens;
 mod two_gateways;

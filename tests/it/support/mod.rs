@@ -1,5 +1,6 @@
 //! What the tests stand on: real servers, clocks that can be set, and nodes on both.
 
+mod balancer;
 mod caller;
 mod chance;
 mod gateway;
@@ -12,6 +13,7 @@ mod router;
 mod test_clock;
 mod wait;
 
+pub use balancer::Balancer;
 pub use caller::{Caller, lock_key};
 pub use chance::Chance;
 pub use gateway::{Gateway, redlockd};
