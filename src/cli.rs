@@ -72,7 +72,7 @@ struct HealthcheckArgs {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// How long to wait for the answer
-    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = some_time)]
     timeout: Duration,
     #[command(flatten)]
     serve: ServeArgs,
@@ -108,7 +108,7 @@ pub struct BenchArgs {
     /// Closed loops that acquire and release at the same time
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub connections: u64,
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = some_time)]
     pub duration: Duration,
     /// All loops contend for one lock instead of one each
     #[arg(long)]
@@ -116,6 +116,12 @@ pub struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A duration in which something can happen.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|_| "write a number and a unit, such as 500ms, 30s or 5m".to_owned())?;
+    if duration.is_zero() { Err("it must be longer than 0".into()) } else { Ok(duration) }
 }
 
 /// What the program was told to do.

@@ -115,6 +115,14 @@ fn address(layered: &Layered, name: &'static str, text: &Option<String>) -> Resu
 
 fn default_ttl(layered: &Layered, bounds: TtlBounds) -> Result<Ttl, ConfigError> {
     let given = duration(layered, "default_ttl", &layered.settings.default_ttl, MS, 24 * HOUR)?;
+    if TtlBounds::SHORTEST <= given && given < bounds.min {
+        let (needed, given) = (humantime::format_duration(bounds.min), humantime::format_duration(given));
+        return Err(impossible(
+            layered,
+            "clock_jump_margin",
+            format!("with it a ttl must be at least {needed}, and default_ttl is {given}; raise that as well"),
+        ));
+    }
     Ttl::new(given, bounds).map_err(|error| impossible(layered, "default_ttl", error.to_string()))
 }
 

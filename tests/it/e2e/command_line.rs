@@ -48,6 +48,7 @@ fn an_impossible_value_stops_the_start_with_the_name_of_its_setting() {
         ("default_ttl", &["--default-ttl=1m", "--max-ttl=30s"]),
         ("clock_window", &["--clock-window=0s"]),
         ("clock_jump_margin", &["--clock-jump-margin=5m"]),
+        ("clock_jump_margin", &["--clock-jump-margin=29s"]),
         ("node_timeout", &["--node-timeout=1h"]),
         ("node_concurrency", &["--node-concurrency=0"]),
         ("listen", &["--listen=nowhere"]),
