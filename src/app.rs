@@ -77,9 +77,9 @@ impl App {
             redlock: Redlock::new(cluster),
             settings: HttpSettings { ttl_bounds: config.ttl_bounds, default_ttl: config.default_ttl },
             draining: Draining::default(),
+            guard: guard(config, &metrics)?,
             metrics,
             diagnosis: Arc::new(diagnosis(config)),
-            guard: guard(config)?,
             runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
         };
         Ok(Self { state, drain_delay: config.drain_delay, grace: config.grace })
@@ -143,10 +143,10 @@ fn server_of_metrics(listener: TcpListener, state: AppState) -> std::io::Result<
 }
 
 /// Lets in whom the configuration names, and follows its changes.
-fn guard(config: &Config) -> Result<Guard, SourceError> {
+fn guard(config: &Config, metrics: &Metrics) -> Result<Guard, SourceError> {
     let Some(source) = &config.tokens else { return Ok(Guard::Open) };
     let guard = Guard::with(source.read()?);
-    tokio::spawn(source.clone().follow(guard.clone()));
+    tokio::spawn(source.clone().follow(guard.clone(), metrics.roster_stale.clone()));
     Ok(guard)
 }
 

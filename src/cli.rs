@@ -151,7 +151,8 @@ pub fn parse() -> Result<Command, ConfigError> {
         }
         Some(CliCommand::Openapi) => Ok(Command::Openapi),
         Some(CliCommand::Healthcheck(args)) => {
-            let own = || checked(&args.serve, sub.unwrap_or(&matches)).map(|config| healthcheck::own_url(config.listen));
+            // Nothing else is looked at: a gateway that runs is not unwell because a file beside it has changed.
+            let own = || layered(&args.serve, sub.unwrap_or(&matches)).and_then(|layered| Config::listen_of(&layered)).map(healthcheck::own_url);
             Ok(Command::Healthcheck { url: args.url.map_or_else(own, Ok)?, timeout: args.timeout })
         }
         Some(CliCommand::Token(command)) => Ok(Command::Token(command)),

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub http_in_flight: IntGauge,
     /// Operations on locks by kind (acquire, extend, release, inspect) and outcome.
     pub operations: IntCounterVec,
+    /// 1 while the file with the tokens can't be read and an older one is in force.
+    pub roster_stale: IntGauge,
     /// Requests that were not let in, by reason.
     auth_refusals: IntCounterVec,
     pub rounds: IntCounter,
@@ -108,6 +110,10 @@ impl Metrics {
                 &registry,
                 IntCounterVec::new(Opts::new("redlockd_operations_total", "Operations on locks, by kind and outcome."), &["operation", "outcome"]),
             )?,
+            roster_stale: keep(
+                &registry,
+                IntGauge::new("redlockd_roster_stale", "Whether the file with the tokens can't be read, so that what it said before is in force."),
+            )?,
             auth_refusals: keep(
                 &registry,
                 IntCounterVec::new(
@@ -152,8 +158,8 @@ impl Metrics {
             findings: keep(
                 &registry,
                 IntGaugeVec::new(
-                    Opts::new("redlockd_findings", "What is weak or unsafe about the nodes, by severity; GET /nodes says what."),
-                    &["severity"],
+                    Opts::new("redlockd_findings", "What is weak or unsafe about the nodes, by severity and code; GET /nodes says what."),
+                    &["severity", "code"],
                 ),
             )?,
             nodes: keep(&registry, IntGauge::new("redlockd_nodes", "Nodes of the cluster."))?,
@@ -236,9 +242,10 @@ impl Metrics {
         }
     }
 
-    /// Publishes how much was found of a severity.
-    pub fn show_findings(&self, severity: &str, count: usize) {
-        self.findings.with_label_values(&[severity]).set(count as i64);
+    /// Publishes what was found, as severities and codes.
+    pub fn show_findings<'a>(&self, findings: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.findings.reset();
+        findings.into_iter().for_each(|labels| self.findings.with_label_values(&[labels.0, labels.1]).inc());
     }
 
     /// All series in Prometheus' text format.

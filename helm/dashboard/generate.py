@@ -108,7 +108,7 @@ def build():
             number(
                 "Unsafe findings",
                 "What makes a promise void, by the rules of redlockd doctor. GET /nodes says what it is.",
-                f'max(redlockd_findings{{{JOB}, severity="unsafe"}})',
+                f'max(sum by (instance) (redlockd_findings{{{JOB}, severity="unsafe"}})) or vector(0)',
                 "none",
                 steps((None, "green"), (1, "red")),
             )

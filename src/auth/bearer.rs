@@ -22,6 +22,11 @@ impl BearerToken {
     /// By which people and scanners of repositories recognise one.
     const PREFIX: &str = "rlk_";
 
+    /// Whether a text is one, or begins like one, and must not be repeated.
+    pub fn looks_like(text: &str) -> bool {
+        text.contains(Self::PREFIX)
+    }
+
     pub fn from_random(bits: [u128; 2]) -> Self {
         Self(format!("{}{:032x}{:032x}", Self::PREFIX, bits[0], bits[1]))
     }

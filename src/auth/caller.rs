@@ -25,6 +25,11 @@ impl Caller {
         self.has(|grant| grant.covers(action, key.as_str()))
     }
 
+    /// Whether it may do this to every lock whose name begins with `prefix`.
+    pub fn may_under(&self, action: Action, prefix: &str) -> bool {
+        self.has(|grant| grant.covers(action, prefix))
+    }
+
     /// Whether there is any lock to which it may do this, or for [`Action::Admin`] whether it may at all.
     pub fn may_at_all(&self, action: Action) -> bool {
         self.has(|grant| grant.allows(action))

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Action, UnknownAction};
+use super::{Action, BearerToken, UnknownAction};
 use crate::lease::LockKey;
 
 /// Actions on all locks whose names begin with a prefix; written `acquire,extend,release:orders/`.
@@ -21,6 +21,11 @@ pub enum GrantError {
     NoPrefix,
     #[error("admin is about the gateway and not about locks: write it alone, without a colon")]
     AdminOfLocks,
+    /// Not repeated.
+    #[error("this is a token; a grant is ACTIONS:PREFIX, such as acquire,extend,release:orders/")]
+    Token,
+    #[error("no lock's name begins with this prefix: a name begins with neither a slash nor redlockd:")]
+    Nobody,
     #[error("the prefix ends with *, which would be part of the name: orders/ stands for every lock that begins with it")]
     Star,
     #[error("the prefix has {0} bytes, more than the {max} of a name", max = LockKey::MAX_BYTES)]
@@ -28,7 +33,7 @@ pub enum GrantError {
 }
 
 impl Grant {
-    /// Whether it allows `action` on this lock.
+    /// Whether it allows `action` on the lock of this name, and so on every lock whose name begins with it.
     pub fn covers(&self, action: Action, key: &str) -> bool {
         self.allows(action) && key.starts_with(&self.prefix)
     }
@@ -47,6 +52,9 @@ impl FromStr for Grant {
             return Ok(Self { actions: vec![Action::Admin], prefix: String::new() });
         }
         let (words, prefix) = text.split_once(':').ok_or(GrantError::NoPrefix)?;
+        if BearerToken::looks_like(words) {
+            return Err(GrantError::Token);
+        }
         let mut actions = Vec::new();
         for word in words.split(',').map(str::trim) {
             match word {
@@ -56,6 +64,9 @@ impl FromStr for Grant {
         }
         if actions.contains(&Action::Admin) {
             return Err(GrantError::AdminOfLocks);
+        }
+        if prefix.starts_with('/') || prefix.starts_with(LockKey::RESERVED) {
+            return Err(GrantError::Nobody);
         }
         if prefix.ends_with('*') {
             return Err(GrantError::Star);
@@ -88,6 +99,7 @@ mod tests {
         assert_eq!(error("acquire"), GrantError::NoPrefix);
         assert_eq!(error("admin,list:"), GrantError::AdminOfLocks);
         assert_eq!(error("*:orders/*"), GrantError::Star);
+        assert_eq!(["*:/orders", "*:redlockd:x"].map(error), [GrantError::Nobody, GrantError::Nobody]);
         assert_eq!(error("steal:orders/"), GrantError::Action(UnknownAction("steal".into())));
         assert_eq!(error(":orders/"), GrantError::Action(UnknownAction(String::new())));
         assert_eq!(error(&format!("*:{}", "p".repeat(513))), GrantError::Long(513));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::caller::Principal;
-use super::{Digest, DigestError, GrantError};
+use super::{BearerToken, Digest, DigestError, GrantError};
 use crate::lease::{OwnerError, OwnerLabel};
 
 /// Who may ask, by the digests of their tokens.
@@ -43,8 +43,10 @@ pub enum RosterError {
     Twice { at: usize, name: OwnerLabel },
     #[error("token {at} ({name}) allows nothing")]
     NothingAllowed { at: usize, name: OwnerLabel },
-    #[error("token {at} ({name}): {text:?}: {error}")]
-    Grant { at: usize, name: OwnerLabel, text: String, error: GrantError },
+    #[error("token {at} ({name}): grant {nth}: {error}")]
+    Grant { at: usize, name: OwnerLabel, nth: usize, error: GrantError },
+    #[error("token {at}: its name is a token; write whose it is")]
+    NameIsToken { at: usize },
 }
 
 #[derive(Deserialize)]
@@ -87,6 +89,9 @@ impl Roster {
 
     fn add(&mut self, at: usize, entry: Entry) -> Result<(), RosterError> {
         let name = OwnerLabel::new(&entry.name).map_err(|error| RosterError::Name { at, error })?;
+        if BearerToken::looks_like(&entry.name) {
+            return Err(RosterError::NameIsToken { at });
+        }
         let digest: Digest = entry.sha256.parse().map_err(|error| RosterError::Digest { at, name: name.clone(), error })?;
         if self.find(&digest).is_some() {
             return Err(RosterError::Twice { at, name });
@@ -94,8 +99,9 @@ impl Roster {
         if entry.allow.is_empty() {
             return Err(RosterError::NothingAllowed { at, name });
         }
-        let grant = |text: String| text.parse().map_err(|error| RosterError::Grant { at, name: name.clone(), text, error });
-        let grants = entry.allow.into_iter().map(grant).collect::<Result<_, _>>()?;
+        let grant =
+            |(index, text): (usize, String)| text.parse().map_err(|error| RosterError::Grant { at, name: name.clone(), nth: index + 1, error });
+        let grants = entry.allow.into_iter().enumerate().map(grant).collect::<Result<_, _>>()?;
         self.by_start.entry(digest.start()).or_default().push((digest, Arc::new(Principal { name, grants })));
         Ok(())
     }
@@ -154,10 +160,13 @@ mod tests {
             (good.replace(&Digest::of("one").to_string(), secret), "token 1 (ci): sha256 must be 64 hexadecimal digits"),
             (format!("{good}{good}"), "token 2 (ci) is there a second time"),
             (good.replace("\"*:\"", ""), "token 1 (ci) allows nothing"),
-            (good.replace("*:", "steal:"), "token 1 (ci): \"steal:\": \"steal\" is not an action"),
+            (good.replace("*:", "steal:"), "token 1 (ci): grant 1: \"steal\" is not an action"),
             (good.replace("\"ci\"", "\"\""), "token 1: its name"),
             (format!("{good}sha256 = {secret}"), "line 5"),
             (format!("token = \"{secret}\""), "line 1"),
+            (good.replace("*:", secret), "token 1 (ci): grant 1: a grant is ACTIONS:PREFIX"),
+            (good.replace("*:", &format!("{secret}:")), "token 1 (ci): grant 1: this is a token"),
+            (good.replace("ci", secret).replace("*:", ""), "token 1: its name is a token"),
             (good.replace("[\"*:\"]", &format!("\"{secret}\"")), "line 4"),
         ] {
             let error = Roster::parse(&text).err().unwrap().to_string();

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
 
@@ -45,24 +46,33 @@ impl RosterSource {
         }
     }
 
-    /// Puts every change of the file in force, for ever. A file that became unreadable changes nothing but the log.
-    pub async fn follow(self, guard: Guard) {
+    /// Puts every change of the file in force, for ever. A file that became unreadable changes nothing but the log and `stale`.
+    pub async fn follow(self, guard: Guard, stale: IntGauge) {
         let Self::File(path) = self else { return };
-        let mut seen = None;
+        let (mut seen, mut before) = (None, None);
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let now = contents(&path);
-            if seen.as_ref() == Some(&now) {
+            let of = path.clone();
+            // A disk may hang, and a thread that serves requests must not.
+            let Ok(now) = tokio::task::spawn_blocking(move || contents(&of)).await else { continue };
+            // Twice the same: it is not being written just now.
+            let is_settled = before.as_ref() == Some(&now);
+            before = Some(now.clone());
+            if !is_settled || seen.as_ref() == Some(&now) {
                 continue;
             }
             match now.as_ref().map_err(Clone::clone).and_then(|text| parse(&path, text)) {
                 Ok(roster) => {
                     info!(tokens = roster.len(), "the tokens of {} are in force", path.display());
                     guard.replace(roster);
+                    stale.set(0);
                 }
-                Err(error) => error!("the tokens stay as they are: {error}"),
+                Err(error) => {
+                    error!("the tokens stay as they are: {error}");
+                    stale.set(1);
+                }
             }
             seen = Some(now);
         }
@@ -71,20 +81,30 @@ impl RosterSource {
 
 /// Adds an entry to a roster file, which is made if it is not there; a roster that can't be read stays as it is.
 pub fn add_to_file(path: &Path, entry: &str) -> Result<(), SourceError> {
+    // What a link points to is changed, and not the link.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let before = if path.exists() { contents(path)? } else { String::new() };
     let text = if before.is_empty() { entry.to_owned() } else { format!("{}\n\n{entry}", before.trim_end()) };
     parse(path, &text)?;
-    replace(path, &text).map_err(|error| SourceError::Unreadable { path: path.to_owned(), problem: error.to_string() })
+    let beside = path.with_added_extension("new");
+    replace(path, &beside, &text).map_err(|error| SourceError::Unreadable { path: beside, problem: error.to_string() })
 }
 
-/// In one step: a gateway that follows the file never sees half of it.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let beside = path.with_added_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&beside, path));
+/// In one step, by a file `beside` it: a gateway that follows it never sees half of it. Whoever could read it still can.
+fn replace(path: &Path, beside: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+    let written = (|| {
+        if let Ok(old) = path.metadata() {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(beside, path)
+    })();
     if written.is_err() {
-        // Whatever is wrong with it is told already.
-        let _ = std::fs::remove_file(&beside);
+        // What went wrong is told already.
+        let _ = std::fs::remove_file(beside);
     }
     written
 }

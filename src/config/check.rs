@@ -54,6 +54,13 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Where a gateway of these settings listens, whatever the other settings are.
+    pub fn listen_of(layered: &Layered) -> Result<SocketAddr, ConfigError> {
+        address(layered, "listen", &layered.settings.listen)
+    }
+}
+
 fn impossible(layered: &Layered, name: &'static str, problem: impl Into<String>) -> ConfigError {
     ConfigError::Setting { name, problem: problem.into(), origin: layered.origin(name) }
 }

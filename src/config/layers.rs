@@ -124,9 +124,12 @@ fn read(path: &Path) -> Result<Settings, ConfigError> {
     serde_json::from_value(Value::Object(values)).map_err(|_| problem("its settings cannot be read".into()))
 }
 
-/// Refuses `REDLOCKD_…` variables that no setting has, except those that Kubernetes sets for a Service named redlockd.
+/// Refuses `REDLOCKD_…` variables that no setting has, except those that Kubernetes sets for Services whose names begin with redlockd.
 pub fn unknown_variable<'a>(names: impl IntoIterator<Item = &'a str>, known: &[&str]) -> Result<(), ConfigError> {
-    let of_kubernetes = |name: &str| name == "REDLOCKD_PORT" || name.starts_with("REDLOCKD_PORT_") || name.starts_with("REDLOCKD_SERVICE_");
+    let of_kubernetes = |name: &str| {
+        let link = name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_PORT_");
+        link && !known.contains(&name)
+    };
     let unknown = |name: &&str| name.starts_with("REDLOCKD_") && !known.contains(name) && !of_kubernetes(name);
     match names.into_iter().find(unknown) {
         Some(name) => Err(ConfigError::UnknownVariable { name: name.to_owned() }),
@@ -141,7 +144,20 @@ mod tests {
     #[test]
     fn a_variable_that_no_setting_has_is_named() {
         let known = ["REDLOCKD_LISTEN"];
-        assert_eq!(unknown_variable(["PATH", "REDLOCKD_LISTEN", "REDLOCKD_PORT_80_TCP", "REDLOCKD_SERVICE_HOST"], &known), Ok(()));
+        assert_eq!(
+            unknown_variable(
+                [
+                    "PATH",
+                    "REDLOCKD_LISTEN",
+                    "REDLOCKD_PORT_80_TCP",
+                    "REDLOCKD_SERVICE_HOST",
+                    "REDLOCKD_METRICS_SERVICE_PORT_METRICS",
+                    "REDLOCKD_METRICS_PORT"
+                ],
+                &known
+            ),
+            Ok(())
+        );
         let error = ConfigError::UnknownVariable { name: "REDLOCKD_LISTN".into() };
         assert_eq!(unknown_variable(["REDLOCKD_LISTN"], &known), Err(error));
     }

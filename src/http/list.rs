@@ -14,16 +14,22 @@ use crate::redlock::Redlock;
 
 /// List held locks
 ///
-/// Page by page: follow `next_cursor` until it is null. A lock that is held all the while is on some page, if your token
-/// allows to list it; a page may hold few locks, or none, and not be the last.
+/// Page by page: follow `next_cursor` until it is null. A lock that is held all the while is on some page; a page may hold
+/// few locks, or none, and not be the last. A token has to allow the whole of `prefix`.
 #[utoipa::path(
     get, path = "/locks", tag = "locks",
     params(super::docs::ListParams),
     responses((status = 200, description = "A page of held locks.", body = ListBody), AnyProblem, BodyProblem)
 )]
 pub async fn list(State(redlock): State<Redlock>, allowed: Anywhere<List>, options: ListOptions) -> Result<Response, Problem> {
+    // Of a wider prefix even the number of pages would tell what the caller may not see.
+    if !allowed.caller.may_under(Action::List, &options.prefix) {
+        return Err(Problem::forbidden(format!(
+            "This token does not allow to list everything under {:?}; name a prefix that it does.",
+            options.prefix
+        )));
+    }
     let listed = redlock.list(&options.prefix, options.cursor.as_deref(), options.limit).await?;
-    let visible = listed.locks.iter().filter(|lock| allowed.caller.may(Action::List, &lock.key));
-    let locks = visible.map(|lock| ListedBody { key: lock.key.to_string(), holder: HolderBody::from(&lock.holder) });
+    let locks = listed.locks.iter().map(|lock| ListedBody { key: lock.key.to_string(), holder: HolderBody::from(&lock.holder) });
     Ok(([NO_STORE], Json(ListBody { locks: locks.collect(), next_cursor: listed.next })).into_response())
 }

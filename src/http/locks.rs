@@ -104,7 +104,7 @@ pub async fn extend(State(redlock): State<Redlock>, allowed: OnLock<Extend>, opt
     params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TokenParam, super::docs::ReleaseQuery),
     responses(
         (status = 200, description = "The lease does not hold the lock (any more).", body = ReleaseBody),
-        (status = 409, description = "`not_holder`: another lease holds the lock, or this one under a newer token; it stays.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`not_holder`: another lease holds the lock, or this one under a newer token; it stays. By force also `contended`: no majority agrees on who holds it.", body = ProblemBody, content_type = "application/problem+json"),
         AnyProblem, BodyProblem,
     )
 )]
@@ -116,8 +116,7 @@ pub async fn release(State(state): State<AppState>, asked: Undecided, options: R
         }
         ReleaseOptions::Forced { reason } => {
             let OnLock { key, caller, .. } = asked.to::<Force>(&state)?;
-            let holder = state.redlock.force(key.clone()).await?;
-            audit::forced(&caller, &key, &reason, holder.as_ref());
+            let holder = audit::force(state.redlock.clone(), caller, key.clone(), reason).await?;
             (key, holder.is_some())
         }
     };

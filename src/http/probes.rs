@@ -10,7 +10,6 @@ use utoipa::ToSchema;
 use super::auth::{Admin, Anywhere};
 use super::problem::{AnyProblem, Problem, ProblemBody};
 use super::state::AppState;
-use crate::diagnosis::Severity;
 
 #[derive(Serialize, ToSchema)]
 pub struct AliveBody {
@@ -69,9 +68,7 @@ pub async fn metrics(State(state): State<AppState>, _: Anywhere<Admin>) -> Resul
     let cluster = state.redlock.cluster();
     state.metrics.show_quorum(cluster.voting(), cluster.quorum());
     let findings = state.diagnosis.of(&cluster.nodes());
-    for severity in Severity::ALL {
-        state.metrics.show_findings(severity.as_str(), findings.iter().filter(|finding| finding.severity == severity).count());
-    }
+    state.metrics.show_findings(findings.iter().map(|finding| (finding.severity.as_str(), finding.code)));
     let text = state.metrics.render().map_err(|_| Problem::internal("The metrics could not be written."))?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

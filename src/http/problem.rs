@@ -201,9 +201,13 @@ impl From<ReleaseError> for Problem {
 impl From<ForceError> for Problem {
     fn from(error: ForceError) -> Self {
         match error {
-            ForceError::Contended => Self::not_holder(
-                "No majority agrees on who holds the lock: somebody is just getting it, or a failed attempt left something behind that ends with its ttl. Look again in a moment.",
-            ),
+            ForceError::Contended => Self::new(
+                StatusCode::CONFLICT,
+                "contended",
+                "Contended",
+                "No majority agrees on who holds the lock: somebody is just getting it, or a failed attempt left something behind that ends with its ttl.",
+            )
+            .retry_after(Duration::from_secs(1)),
             ForceError::Foreign => Self::not_holder(
                 "A program other than redlockd holds the lock, and would not notice to have lost it. Stop that program, or delete the Redis key on every node.",
             ),

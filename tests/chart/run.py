@@ -124,7 +124,11 @@ def check_nodes(chart):
     assert ["--appendfsync", "always"] == arguments[2:4] and arguments[:2] == ["--appendonly", "yes"]
     apart = servers["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
     assert apart["requiredDuringSchedulingIgnoredDuringExecution"][0]["topologyKey"] == "kubernetes.io/hostname"
+    near = one(chart.render("evaluation.yaml", "--set", "valkey.antiAffinity=preferred"), "StatefulSet")["spec"]["template"]["spec"]
+    assert list(near["affinity"]["podAntiAffinity"]) == ["preferredDuringSchedulingIgnoredDuringExecution"]
     assert len(servers["spec"]["volumeClaimTemplates"]) == 1
+    long = chart.render("evaluation.yaml", "--set", "fullnameOverride=" + "n" * 63)
+    assert len(one(long, "StatefulSet")["metadata"]["name"]) + len("-0123456789") <= 63
 
 
 def check_secrets(chart):

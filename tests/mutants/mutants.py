@@ -54,6 +54,7 @@ MUTANTS = [
     Mutant("silence is taken for a no", "src/lease/votes.rs", "matches!(self, Self::Silent | Self::Failed(_))", "matches!(self, Self::Failed(_))"),
     Mutant("a node belongs to any list", HANDSHAKE, "if hello.agreement != old.agreement {", "if (Agreement { members: old.agreement.members, ..hello.agreement }) != old.agreement {"),
     Mutant("a clock that is behind may be its own judge", "src/node/clock.rs", "((known - 1) / 2).max(minority).min(known - 1)", "((known - 1) / 2).min((known - 1).saturating_sub(minority))"),
+    Mutant("a release by force takes whoever comes next", "src/redlock/force.rs", "release(cluster, key, None, Some(token)).await?;", "let _ = token;\n    release(cluster, key, None, None).await?;"),
     Mutant("what was given back is copied all the same", COPIES, "waiting.by_lease.remove(&lease).map(|(_, flight)| flight)", "waiting.by_lease.get_mut(&lease).map(|(_, flight)| Arc::clone(flight))"),
     Mutant("a fresh lease is never copied", FLIGHT, "if left.as_millis() == 0 || !matches!", "if left.as_millis() != 0 || !matches!"),
     Mutant("the first majority is waited for to the end", FLIGHT, "self.started + self.cluster.patience().within(self.call_timeout)", "self.started + self.call_timeout"),

@@ -10,7 +10,7 @@ pub struct Hello {
     pub node: String,
     /// Which start of the server this is.
     pub run_id: String,
-    /// The median of the nodes' clocks.
+    /// What most of the nodes' clocks show, by [`ClusterClock::reference_us`](crate::node::ClusterClock::reference_us).
     pub reference_us: u64,
     /// Whether every change is on disk before it is answered; none if that can't be told.
     pub durable: Option<bool>,
@@ -35,7 +35,7 @@ impl HandshakeRefusal {
             Self::ClockOff { ahead_us } => {
                 let (ms, way) = (ahead_us.abs() / 1000, if 0 < *ahead_us { "ahead of" } else { "behind" });
                 format!(
-                    "its clock is {ms} ms {way} the median of the nodes, {} ms are allowed; fix its time synchronisation",
+                    "its clock is {ms} ms {way} what most of the nodes that were heard show, {} ms are allowed; fix the time synchronisation, its own or theirs",
                     ours.window.as_millis()
                 )
             }

@@ -125,7 +125,7 @@ fn the_printed_configuration_is_a_file_without_passwords() {
 
 #[test]
 fn a_health_check_says_no_by_its_exit_code() {
-    let (directory, gateway) = (scratch(), Gateway::start(&[]));
+    let (directory, mut gateway) = (scratch(), Gateway::start(&[]));
     let check = |url: &str| {
         let mut command = redlockd(directory.path());
         command.args(["healthcheck", "--url", url]);
@@ -141,6 +141,7 @@ fn a_health_check_says_no_by_its_exit_code() {
     let settings = |listen: &str| output(redlockd(directory.path()).args(["healthcheck", "--listen", listen]));
     settings(&gateway.address().to_string());
     gateway.kill();
+    gateway.wait_exit();
     assert!(refusal(&mut check(&format!("http://{}/readyz", gateway.address()))).contains("cannot connect"));
 }
 

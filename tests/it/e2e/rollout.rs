@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{PATIENT, machine_to_itself, redis_servers};
-use crate::support::{Balancer, Gateway, HttpAnswer, HttpClient, eventually};
+use crate::support::{Balancer, Ends, Gateway, HttpAnswer, HttpClient, eventually};
 
 /// Asks over a connection that is kept as long as the gateway keeps it.
 fn ask(client: &mut HttpClient, method: &str, target: &str, lease: &str) -> HttpAnswer {
@@ -52,6 +52,7 @@ fn no_request_fails_and_no_lease_is_lost_while_gateways_are_replaced() {
                 })
             })
             .collect();
+        let _end = Ends(&is_over);
         let some_more = || {
             let so_far = cycles.load(Ordering::Relaxed);
             let ended = || clients.iter().any(|client| client.is_finished());
@@ -66,7 +67,6 @@ fn no_request_fails_and_no_lease_is_lost_while_gateways_are_replaced() {
             gateway.until_nodes_are("up", 3);
         }
         some_more();
-        is_over.store(true, Ordering::Relaxed);
     });
     println!("rollout: {} cycles of 4 clients while 2 gateways were replaced, 0 failed requests, 0 leases lost", cycles.into_inner());
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{Gateway, HttpAnswer, HttpClient, eventually, redlockd};
+use crate::support::{Ends, Gateway, HttpAnswer, HttpClient, eventually, redlockd};
 
 /// A new token on the roster `file`.
 fn new_token(file: &Path, name: &str, allow: &str) -> String {
@@ -30,7 +30,7 @@ fn a_token_is_replaced_under_load_without_a_request_that_fails() {
     let file = directory.path().join("tokens.toml");
     let old = new_token(&file, "worker", "*:");
     let first_entry = std::fs::read_to_string(&file).unwrap();
-    let gateway = Gateway::start(&["--log-level=debug", "--tokens-file", file.to_str().unwrap()]);
+    let gateway = Gateway::start(&["--node-timeout=5s", "--log-level=debug", "--tokens-file", file.to_str().unwrap()]);
     let (is_over, uses_new, asked) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
     let new = std::sync::OnceLock::new();
     std::thread::scope(|scope| {
@@ -47,6 +47,7 @@ fn a_token_is_replaced_under_load_without_a_request_that_fails() {
                 }
             });
         }
+        let _end = Ends(&is_over);
         let some_more = || {
             let so_far = asked.load(Ordering::Relaxed);
             eventually("requests are answered", || (so_far + 50 < asked.load(Ordering::Relaxed)).then_some(()));
@@ -59,7 +60,6 @@ fn a_token_is_replaced_under_load_without_a_request_that_fails() {
         rewrite(&file, |roster| roster.replace(&first_entry, ""));
         eventually("the old token is withdrawn", || (post(&gateway, &old, "/locks/old?ttl=100ms").status == 401).then_some(()));
         some_more();
-        is_over.store(true, Ordering::Relaxed);
     });
     let log = gateway.log();
     assert!(!log.contains(&old) && !log.contains(new.get().unwrap()), "{log}");
@@ -90,7 +90,7 @@ fn a_release_by_force_is_in_the_log_with_who_and_why() {
     let forced = gateway.ask("DELETE", "/locks/a?force=true&reason=it+hangs", &[("Authorization", &format!("Bearer {operator}"))]);
     assert_eq!(forced.ok().json()["released"], true);
     let log = gateway.log();
-    let line = log.lines().find(|line| line.contains("by force")).unwrap();
+    let line = log.lines().find(|line| line.contains("was released by force")).unwrap();
     let fields: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(
         (&fields["who"], &fields["key"], &fields["reason"], &fields["owner"]),

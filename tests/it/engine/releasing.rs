@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redlockd::lease::FencingToken;
+use redlockd::lease::{Ballot, FencingToken};
 use redlockd::node::Command;
-use redlockd::redlock::{ExtendError, ReleaseError, Released};
+use redlockd::redlock::{ExtendError, ForceError, ReleaseError, Released};
 
 use super::fake_node::Fate;
 use super::{Engine, LOCK, TTL, lease_id, ttl, until};
@@ -122,4 +122,34 @@ async fn a_token_of_the_future_reaches_no_further_than_now() {
         _ => None,
     });
     assert!(reached.max().unwrap() <= now);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_by_force_reaches_the_holder_that_was_seen_and_nobody_after_it() {
+    let engine = Engine::<3>::start().await;
+    assert_eq!(engine.redlock.force(lock_key(LOCK)).await, Ok(None));
+    let token = engine.hold("first").await;
+    until("every node has it", || engine.records().len() == 3).await;
+    // Some time later, when a reach of the present would be further than that token.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let holder = engine.redlock.force(lock_key(LOCK)).await.unwrap().unwrap();
+    assert_eq!(holder.ballot.map(Ballot::micros), Some(token));
+    until("every node was told", || engine.records().is_empty()).await;
+    for node in &engine.nodes {
+        let reached = node.commands().into_iter().filter_map(|command| match command {
+            Command::Release { lease: None, up_to, .. } => Some(up_to.micros()),
+            _ => None,
+        });
+        assert_eq!(reached.collect::<Vec<_>>(), [token]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_holds_for_sure_is_not_released_by_force() {
+    let engine = Engine::<3>::start().await;
+    let left_over = Caller::new(LOCK, "lost");
+    engine.nodes[0].carry_out(&left_over.acquire(engine.nodes[0].ahead(Duration::ZERO))).unwrap();
+    engine.nodes[1].next(Fate::Down);
+    assert_eq!(engine.redlock.force(lock_key(LOCK)).await, Err(ForceError::Contended));
+    assert_eq!(engine.records(), [0]);
 }

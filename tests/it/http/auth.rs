@@ -33,7 +33,7 @@ const OWN_LEASE: &str = "?lease_id=0123456789abcdef";
 
 /// What is asked, and by whom it may be.
 #[rustfmt::skip]
-const TABLE: [(Method, &str, &[&str]); 16] = [
+const TABLE: [(Method, &str, &[&str]); 19] = [
     (Method::POST, "/locks/orders/1", &["worker", "acquirer", "somebody"]),
     (Method::POST, "/locks/orders", &["somebody"]),
     (Method::POST, "/locks/other/1", &["somebody"]),
@@ -46,7 +46,10 @@ const TABLE: [(Method, &str, &[&str]); 16] = [
     (Method::GET, "/locks/orders/1", &["worker", "reader", "somebody"]),
     (Method::GET, "/locks/other/1", &["somebody"]),
     (Method::HEAD, "/locks/other/1", &["somebody"]),
-    (Method::GET, "/locks", &["worker", "reader", "somebody"]),
+    (Method::GET, "/locks?prefix=orders/", &["worker", "reader", "somebody"]),
+    (Method::GET, "/locks?prefix=orders/4", &["worker", "reader", "somebody"]),
+    (Method::GET, "/locks?prefix=orders", &["somebody"]),
+    (Method::GET, "/locks", &["somebody"]),
     (Method::GET, "/nodes", &["operator"]),
     (Method::GET, "/metrics", &["operator"]),
     (Method::GET, "/readyz", &["", "stranger", "worker", "reader", "acquirer", "somebody", "operator", "forcer"]),
@@ -73,9 +76,9 @@ async fn everybody_may_do_what_is_granted_and_nothing_else() {
         assert_eq!(answer.header("WWW-Authenticate").is_some(), refused == Some(401), "{caller} {method} {path}");
     }
     let counted = ask(&gateway, "operator", Method::GET, "/metrics").await.text;
-    // 15 rows want a credential.
-    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"nothing_shown\"} 15\n"), "{counted}");
-    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"stranger\"} 15\n"), "{counted}");
+    // 18 rows want a credential.
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"nothing_shown\"} 18\n"), "{counted}");
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"stranger\"} 18\n"), "{counted}");
 }
 
 #[tokio::test]
@@ -108,11 +111,16 @@ async fn a_list_shows_what_its_reader_may_see() {
     for lock in ["orders/1", "orders/2", "other/1"] {
         assert_eq!(ask(&gateway, "somebody", Method::POST, &format!("/locks/{lock}")).await.status, 200);
     }
-    for (caller, seen) in [("reader", 2), ("somebody", 3)] {
-        let listed = ask(&gateway, caller, Method::GET, "/locks").await;
+    for (caller, path, seen) in [("reader", "/locks?prefix=orders/", 2), ("somebody", "/locks", 3)] {
+        let listed = ask(&gateway, caller, Method::GET, path).await;
         assert_eq!(listed["locks"].as_array().unwrap().len(), seen, "{caller}: {}", listed.text);
     }
-    assert_eq!(ask(&gateway, "reader", Method::GET, "/locks?prefix=other/").await["locks"].as_array().unwrap().len(), 0);
+    // Not even how many there are, or a cursor with a name in it.
+    for query in ["", "?limit=1", "?prefix=other/", "?prefix=other/&limit=1", "?limit=1&cursor=0.0.other/0"] {
+        let refused = ask(&gateway, "reader", Method::GET, &format!("/locks{query}")).await;
+        refused.assert_problem(403, "forbidden");
+        assert!(!refused.text.contains("other/1"), "{}", refused.text);
+    }
 }
 
 #[tokio::test]

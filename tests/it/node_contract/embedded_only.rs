@@ -52,7 +52,6 @@ async fn a_directory_serves_one_node_only() {
 #[tokio::test]
 async fn a_file_that_was_emptied_is_not_taken_for_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
-    drop(opened(directory.path(), agreement()).await);
     std::fs::File::create(EmbeddedNode::path(directory.path())).unwrap();
     let emptied = EmbeddedNode::open(directory.path(), agreement(), "run".into(), Arc::clone(&lone_clock()));
     assert!(matches!(emptied, Err(EmbeddedError::Emptied(_))));

@@ -24,4 +24,4 @@ pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use router::{Asking, RouterAnswer, TestRouter};
 pub use test_clock::TestClock;
-pub use wait::{eventually, eventually_async};
+pub use wait::{Ends, eventually, eventually_async};

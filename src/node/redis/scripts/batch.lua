@@ -178,7 +178,7 @@ while verb do
       if ballot then
         local from = sub(record, 18, 18) == '-' and 20 or 35
         -- Where no lease is named any record will do that is ours.
-        if lease == '' and sub(record, 17, 17) ~= ' ' or sub(record, from, from + #lease - 1) ~= lease then
+        if lease == '' and not string.find(record, '^%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d ') or sub(record, from, from + #lease - 1) ~= lease then
           letter = '2'
         elseif ballot > up_to then
           letter, detail = '3', record

@@ -1,7 +1,7 @@
 -- The first thing on every new connection, and every 500 ms after. node/state/handshake.rs says the same in Rust.
 --
 -- KEYS  marker, high-water mark
--- ARGV  generation, node, max_ttl (ms), W (ms), B (ms), quarantine P (ms) of these settings, the median of the nodes'
+-- ARGV  generation, node, max_ttl (ms), W (ms), B (ms), quarantine P (ms) of these settings, what most of the nodes'
 --       clocks (us), durable ('1', '0', or '?' where it can't be told), fresh ('1' or '0'), a hash of the list of nodes
 -- Returns {'OK', marker, now (us)}, or {a refusal, marker, now (us)}: CLOCK_OFF, NEWER_GENERATION, OTHER_NODE,
 -- OTHER_SETTINGS, CORRUPT.
