@@ -245,7 +245,7 @@ impl Metrics {
     /// Publishes what was found, as severities and codes.
     pub fn show_findings<'a>(&self, findings: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.findings.reset();
-        findings.into_iter().for_each(|labels| self.findings.with_label_values(&[labels.0, labels.1]).inc());
+        findings.into_iter().for_each(|(severity, code)| self.findings.with_label_values(&[severity, code]).inc());
     }
 
     /// All series in Prometheus' text format.

@@ -52,9 +52,7 @@ impl Config {
             nodes,
         })
     }
-}
 
-impl Config {
     /// Where a gateway of these settings listens, whatever the other settings are.
     pub fn listen_of(layered: &Layered) -> Result<SocketAddr, ConfigError> {
         address(layered, "listen", &layered.settings.listen)

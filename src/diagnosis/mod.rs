@@ -18,8 +18,6 @@ pub enum Severity {
 }
 
 impl Severity {
-    pub const ALL: [Self; 2] = [Self::Warning, Self::Unsafe];
-
     /// The word for it in JSON and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -27,7 +27,7 @@ pub struct Undecided {
 
 /// A caller who may do `A` to some lock, or at all where it is not about locks.
 pub struct Anywhere<A> {
-    pub caller: Caller,
+    caller: Caller,
     action: PhantomData<A>,
 }
 
@@ -71,14 +71,18 @@ impl Undecided {
         if caller.may(A::ACTION, &key) {
             return Ok(OnLock { key, caller, action: PhantomData });
         }
-        state.metrics.auth_refused("forbidden");
-        Err(Problem::forbidden(format!(
-            "This token does not allow to {} the lock {:?}; a grant for it would be {}:{}.",
-            A::ACTION,
-            key.as_str(),
-            A::ACTION,
-            key.as_str()
-        )))
+        let (action, key) = (A::ACTION, key.as_str());
+        Err(forbidden(state, format!("This token does not allow to {action} the lock {key:?}; a grant for it would be {action}:{key}.")))
+    }
+}
+
+impl Anywhere<List> {
+    /// Fails unless the whole of `prefix` may be listed: of a wider one even the number of pages would tell what is hidden.
+    pub fn under(&self, prefix: &str, state: &AppState) -> Result<(), Problem> {
+        if self.caller.may_under(Action::List, prefix) {
+            return Ok(());
+        }
+        Err(forbidden(state, format!("This token does not allow to list everything under {prefix:?}; name a prefix that it does.")))
     }
 }
 
@@ -90,15 +94,16 @@ impl<A: Permission> FromRequestParts<AppState> for Anywhere<A> {
         if caller.may_at_all(A::ACTION) {
             return Ok(Self { caller, action: PhantomData });
         }
-        state.metrics.auth_refused("forbidden");
-        Err(Problem::forbidden(format!("This token does not allow this; it takes the grant {}.", A::ACTION)))
+        Err(forbidden(state, format!("This token does not allow this; it takes the grant {}.", A::ACTION)))
     }
 }
 
+fn forbidden(state: &AppState, detail: String) -> Problem {
+    state.metrics.auth_refused("forbidden");
+    Problem::forbidden(detail)
+}
+
 fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
-    if state.guard.is_open() {
-        return Ok(Caller::Anybody);
-    }
     state.guard.who(bearer_token(parts)).map_err(|not_known| {
         let (reason, detail) = match not_known {
             NotKnown::NothingShown => ("nothing_shown", "This gateway wants to know who asks: send Authorization: Bearer and a token."),

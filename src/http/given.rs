@@ -38,18 +38,19 @@ impl Given {
         for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let plain = |text: &str| decode(&text.replace('+', " ")).map_err(|error| Problem::invalid(format!("query: {error}.")));
-            given.add(plain(name)?, plain(value)?, allowed)?;
+            let name = plain(name)?;
+            check_name(&name, allowed)?;
+            given.add(name, plain(value)?)?;
         }
         for (name, value) in given.body(body).await? {
             check_name(&name, allowed)?;
             let value = text_of(&name, value)?;
-            given.add(name, value, allowed)?;
+            given.add(name, value)?;
         }
         Ok(given)
     }
 
-    fn add(&mut self, name: String, value: String, allowed: &[&str]) -> Result<(), Problem> {
-        check_name(&name, allowed)?;
+    fn add(&mut self, name: String, value: String) -> Result<(), Problem> {
         if self.values.iter().any(|(known, _)| *known == name) {
             return Err(Problem::invalid(format!("{name} is given twice; give it once, in the query, the body or a header.")));
         }
@@ -81,7 +82,7 @@ impl Given {
         let text = value.to_str().map_err(|_| Problem::invalid(format!("the header {header} must be printable ASCII.")))?.trim();
         // Idempotency-Key is a quoted string in its RFC and a bare one in most clients.
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).to_owned();
-        self.add(name.to_owned(), text, &[name])
+        self.add(name.to_owned(), text)
     }
 
     pub fn prefers_wait(&self) -> bool {

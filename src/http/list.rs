@@ -9,8 +9,7 @@ use super::body::{HolderBody, ListBody, ListedBody};
 use super::locks::NO_STORE;
 use super::options::ListOptions;
 use super::problem::{AnyProblem, BodyProblem, Problem};
-use crate::auth::Action;
-use crate::redlock::Redlock;
+use super::state::AppState;
 
 /// List held locks
 ///
@@ -21,15 +20,9 @@ use crate::redlock::Redlock;
     params(super::docs::ListParams),
     responses((status = 200, description = "A page of held locks.", body = ListBody), AnyProblem, BodyProblem)
 )]
-pub async fn list(State(redlock): State<Redlock>, allowed: Anywhere<List>, options: ListOptions) -> Result<Response, Problem> {
-    // Of a wider prefix even the number of pages would tell what the caller may not see.
-    if !allowed.caller.may_under(Action::List, &options.prefix) {
-        return Err(Problem::forbidden(format!(
-            "This token does not allow to list everything under {:?}; name a prefix that it does.",
-            options.prefix
-        )));
-    }
-    let listed = redlock.list(&options.prefix, options.cursor.as_deref(), options.limit).await?;
+pub async fn list(State(state): State<AppState>, allowed: Anywhere<List>, options: ListOptions) -> Result<Response, Problem> {
+    allowed.under(&options.prefix, &state)?;
+    let listed = state.redlock.list(&options.prefix, options.cursor.as_deref(), options.limit).await?;
     let locks = listed.locks.iter().map(|lock| ListedBody { key: lock.key.to_string(), holder: HolderBody::from(&lock.holder) });
     Ok(([NO_STORE], Json(ListBody { locks: locks.collect(), next_cursor: listed.next })).into_response())
 }
