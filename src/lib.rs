@@ -63,6 +63,7 @@ pub mod cli;
 pub mod config;
 pub mod diagnosis;
 pub mod doctor;
+pub mod followed;
 pub mod healthcheck;
 pub mod http;
 mod http_client;
