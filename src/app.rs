@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::accept::NoDelayAcceptor;
-use axum_server::{Handle, Server};
-use hyper_util::rt::TokioTimer;
+use axum_server::Handle;
 use rand::RngExt;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::auth::{Guard, SourceError};
+use crate::audit::Audit;
+use crate::auth::{Guard, Pace, SourceError};
 use crate::config::Config;
 use crate::diagnosis::Diagnosis;
 use crate::http::{AppState, Draining, HttpSettings, RunsOn, operations_router, router};
@@ -21,10 +20,12 @@ use crate::metrics::Metrics;
 use crate::node::redis::{Greeter, NodeAddress, RedisNode, RedisSettings};
 use crate::node::{ClusterClock, EmbeddedError, EmbeddedNode, Fault, Node, NodeName};
 use crate::redlock::{Cluster, ClusterSettings, Redlock};
+use crate::server::{Entrance, Places, Tls, TlsError, server};
 
 /// The service, ready to run.
 pub struct App {
     state: AppState,
+    entrance: Entrance,
     drain_delay: Duration,
     grace: Duration,
 }
@@ -42,6 +43,8 @@ pub enum AppError {
     Node { name: NodeName, fault: Fault },
     #[error("cannot use the tokens: {0}")]
     Tokens(#[from] SourceError),
+    #[error("cannot use the certificates: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot make the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     #[error("the server failed: {0}")]
@@ -64,9 +67,8 @@ pub struct Listeners {
     pub metrics: Option<TcpListener>,
 }
 
-/// How long the head of the next request may take, and so how long a connection may idle. Longer than the 60 s after
-/// which balancers and client pools let go, so that they close first and no request meets a closing connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Room for connections to the address for metrics: scrapers and kubelets are few.
+const MAX_METRICS_CONNECTIONS: usize = 64;
 
 impl App {
     /// Opens or connects the nodes. Returns when each has answered or failed once.
@@ -75,14 +77,17 @@ impl App {
         let cluster = cluster(config, Arc::clone(&metrics)).await?;
         let state = AppState {
             redlock: Redlock::new(cluster),
-            settings: HttpSettings { ttl_bounds: config.ttl_bounds, default_ttl: config.default_ttl },
+            settings: HttpSettings { ttl_bounds: config.ttl_bounds, default_ttl: config.default_ttl, max_requests: config.max_requests },
             draining: Draining::default(),
             guard: guard(config, &metrics)?,
+            pace: Pace::new(config.rate_limit),
+            audit: if config.audit { Audit::to_stdout(metrics.audit_dropped.clone())? } else { Audit::off() },
             metrics,
             diagnosis: Arc::new(diagnosis(config)),
             runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
         };
-        Ok(Self { state, drain_delay: config.drain_delay, grace: config.grace })
+        let entrance = Entrance::new(Places::new(config.max_connections), tls(config, &state.metrics)?, Arc::clone(&state.metrics));
+        Ok(Self { state, entrance, drain_delay: config.drain_delay, grace: config.grace })
     }
 
     pub fn router(&self) -> axum::Router {
@@ -101,7 +106,7 @@ impl App {
     /// Serves until `shutdown`, then drains: no new locks, running requests finish, what is half done is undone.
     pub async fn run(self, listeners: Listeners, shutdown: impl Future<Output = Shutdown> + Send + 'static) -> Result<(), AppError> {
         let handle = Handle::new();
-        let server = server(listeners.requests)?.handle(handle.clone());
+        let server = server(listeners.requests, self.entrance)?.handle(handle.clone());
         // It goes on until the process ends, so that the draining can be watched.
         if let Some(listener) = listeners.metrics {
             tokio::spawn(server_of_metrics(listener, self.state.clone())?);
@@ -118,23 +123,18 @@ impl App {
             tokio::time::sleep(delay).await;
             handle.graceful_shutdown(Some(grace));
         });
-        server.serve(self.router().into_make_service()).await?;
+        server.serve(router(self.state.clone()).into_make_service()).await?;
         if timeout(grace, self.state.redlock.cluster().settled()).await.is_err() {
             warn!("some nodes could not be told to undo; what they hold ends with its ttl");
         }
+        self.state.audit.flush();
         info!("stopped");
         Ok(())
     }
 }
 
-fn server(listener: TcpListener) -> std::io::Result<Server<SocketAddr, NoDelayAcceptor>> {
-    let mut server = axum_server::from_tcp(listener)?.acceptor(NoDelayAcceptor::new()).http1_only();
-    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    Ok(server)
-}
-
 fn server_of_metrics(listener: TcpListener, state: AppState) -> std::io::Result<impl Future<Output = ()> + Send> {
-    let server = server(listener)?;
+    let server = server(listener, Entrance::new(Places::new(MAX_METRICS_CONNECTIONS), None, Arc::clone(&state.metrics)))?;
     Ok(async move {
         if let Err(error) = server.serve(operations_router(state).into_make_service()).await {
             warn!("metrics are not served any more: {error}");
@@ -148,6 +148,14 @@ fn guard(config: &Config, metrics: &Metrics) -> Result<Guard, SourceError> {
     let guard = Guard::with(source.read()?);
     tokio::spawn(source.clone().follow(guard.clone(), metrics.roster_stale.clone()));
     Ok(guard)
+}
+
+/// The certificates that the configuration names, followed as they change.
+fn tls(config: &Config, metrics: &Metrics) -> Result<Option<Tls>, TlsError> {
+    let Some(files) = &config.tls else { return Ok(None) };
+    let tls = files.read()?;
+    tokio::spawn(files.clone().follow(tls.clone(), metrics.tls_stale.clone()));
+    Ok(Some(tls))
 }
 
 /// The cluster of a configuration: Redis nodes, or the embedded one.

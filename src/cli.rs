@@ -68,7 +68,7 @@ struct DoctorArgs {
 
 #[derive(Args)]
 struct HealthcheckArgs {
-    /// What to ask [default: /readyz at the address of `listen`]
+    /// What to ask [default: /readyz at the address of `metrics_listen`, or of `listen`]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// How long to wait for the answer
@@ -152,7 +152,7 @@ pub fn parse() -> Result<Command, ConfigError> {
         Some(CliCommand::Openapi) => Ok(Command::Openapi),
         Some(CliCommand::Healthcheck(args)) => {
             // Nothing else is looked at: a gateway that runs is not unwell because a file beside it has changed.
-            let own = || layered(&args.serve, sub.unwrap_or(&matches)).and_then(|layered| Config::listen_of(&layered)).map(healthcheck::own_url);
+            let own = || layered(&args.serve, sub.unwrap_or(&matches)).and_then(|layered| Config::health_address(&layered)).map(healthcheck::own_url);
             Ok(Command::Healthcheck { url: args.url.map_or_else(own, Ok)?, timeout: args.timeout })
         }
         Some(CliCommand::Token(command)) => Ok(Command::Token(command)),

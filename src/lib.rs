@@ -3,7 +3,7 @@
 //! # The path of a request
 //!
 //! ```text
-//! main → app → http → redlock → node → lease
+//! main → app → server → http → redlock → node → lease
 //! ```
 //!
 //! Imports point this way only, and a request flows this way only.
@@ -17,9 +17,10 @@
 //!   was begun, whatever becomes of the request.
 //! - [`auth`] finds out who asks; a handler gets a lock's name only together with the permission to act on it.
 //! - [`http`] maps the path to a lock and the method to a verb, and every refusal to a problem document.
+//! - [`server`] lets connections in, over TLS or in the open, as many as there is room for.
 //! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
 //!
-//! Beside the path stand [`metrics`], one struct with every series; [`diagnosis`], what is weak or unsafe about the
+//! Beside the path stand [`metrics`], one struct with every series; [`audit`], who did what to which lock; [`diagnosis`], what is weak or unsafe about the
 //! nodes; and the subcommands: [`doctor`], [`bench`], [`healthcheck`].
 //!
 //! # The protocol
@@ -57,6 +58,7 @@
 //! - Lease ids and passwords reach no log, metric, error or URL that we print.
 
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod bench;
 pub mod cli;
@@ -70,5 +72,7 @@ mod http_client;
 pub mod lease;
 pub mod metrics;
 pub mod node;
+pub mod pem;
 pub mod redlock;
+pub mod server;
 pub mod telemetry;

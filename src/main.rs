@@ -98,10 +98,11 @@ async fn serve(config: &Config) -> Result<(), AppError> {
     let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let app = App::build(config).await?;
     let address = listeners.requests.local_addr()?;
-    if config.tokens.is_none() && !address.ip().is_loopback() {
+    if !config.asks_who() && !address.ip().is_loopback() {
         tracing::warn!("listening beyond this machine without authentication: whoever reaches the port may do everything");
     }
-    info!("listening on http://{address}, documentation at http://{address}/docs");
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    info!("listening on {scheme}://{address}, documentation at {scheme}://{address}/docs");
     if let Some(metrics) = &listeners.metrics {
         info!("metrics at http://{}/metrics", metrics.local_addr()?);
     }

@@ -4,10 +4,12 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::lease::Quorum;
-use crate::node::{NodeState, NodeStatus};
+use crate::node::{Connections, NodeState, NodeStatus};
 
 /// Seconds, from a call on loopback to a request that met every timeout there is.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+/// Seconds that a lease is held: from a critical section in memory to a batch job.
+const HOLD_SECONDS: &[f64] = &[0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0];
 /// How a command can be answered: the labels of `redlockd_node_votes_total`, made in advance so that a vote costs one addition.
 const VOTES: &[&str] = &[
     "accepted",
@@ -45,10 +47,24 @@ pub struct Metrics {
     pub http_in_flight: IntGauge,
     /// Operations on locks by kind (acquire, extend, release, inspect) and outcome.
     pub operations: IntCounterVec,
+    /// Open connections.
+    pub connections: IntGauge,
+    /// Bounds that were reached, by which.
+    limits_hit: IntCounterVec,
+    /// TLS handshakes that failed, by reason.
+    pub tls_refusals: IntCounterVec,
+    /// Events that the audit log had no room for.
+    pub audit_dropped: IntCounter,
+    /// 1 while the certificates can't be used and older ones are in force.
+    pub tls_stale: IntGauge,
     /// 1 while the file with the tokens can't be read and an older one is in force.
     pub roster_stale: IntGauge,
     /// Requests that were not let in, by reason.
     auth_refusals: IntCounterVec,
+    /// From the grant of a lease to its release, both by this gateway.
+    pub hold_seconds: Histogram,
+    pub leases_held: IntGauge,
+    pub leases_run_out: IntCounter,
     pub rounds: IntCounter,
     pub second_rounds: IntCounter,
     pub widened: IntCounter,
@@ -66,6 +82,7 @@ pub struct Metrics {
     node_quarantined: IntGaugeVec,
     node_round_trip: prometheus::GaugeVec,
     node_clock_offset: prometheus::GaugeVec,
+    node_connections: IntGaugeVec,
     batch_seconds: HistogramVec,
     batch_commands: HistogramVec,
 }
@@ -78,6 +95,8 @@ pub struct NodeMetrics {
     pub quarantined: IntGauge,
     pub round_trip: prometheus::Gauge,
     pub clock_offset: prometheus::Gauge,
+    idle_connections: IntGauge,
+    busy_connections: IntGauge,
     pub batch_seconds: Histogram,
     pub batch_commands: Histogram,
 }
@@ -110,6 +129,23 @@ impl Metrics {
                 &registry,
                 IntCounterVec::new(Opts::new("redlockd_operations_total", "Operations on locks, by kind and outcome."), &["operation", "outcome"]),
             )?,
+            connections: keep(&registry, IntGauge::new("redlockd_connections", "Open connections, those for metrics among them."))?,
+            limits_hit: keep(
+                &registry,
+                IntCounterVec::new(Opts::new("redlockd_limits_hit_total", "Requests and connections over a bound, by which."), &["limit"]),
+            )?,
+            tls_refusals: keep(
+                &registry,
+                IntCounterVec::new(Opts::new("redlockd_tls_refusals_total", "TLS handshakes that failed, by reason."), &["reason"]),
+            )?,
+            audit_dropped: keep(
+                &registry,
+                IntCounter::new("redlockd_audit_dropped_total", "Events that the audit log lost, because whoever reads it is too slow or gone."),
+            )?,
+            tls_stale: keep(
+                &registry,
+                IntGauge::new("redlockd_tls_stale", "Whether the certificates can't be used, so that those before are in force."),
+            )?,
             roster_stale: keep(
                 &registry,
                 IntGauge::new("redlockd_roster_stale", "Whether the file with the tokens can't be read, so that what it said before is in force."),
@@ -123,6 +159,24 @@ impl Metrics {
                     ),
                     &["reason"],
                 ),
+            )?,
+            hold_seconds: keep(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "redlockd_lease_hold_duration_seconds",
+                        "Time from the grant of a lease to its release, both by this gateway.",
+                    )
+                    .buckets(HOLD_SECONDS.to_vec()),
+                ),
+            )?,
+            leases_held: keep(
+                &registry,
+                IntGauge::new("redlockd_leases_held", "Leases that this gateway granted and that are neither released by it nor over."),
+            )?,
+            leases_run_out: keep(
+                &registry,
+                IntCounter::new("redlockd_leases_run_out_total", "Leases that this gateway granted and did not release before they were over."),
             )?,
             rounds: keep(&registry, IntCounter::new("redlockd_acquire_rounds_total", "Rounds of votes on acquires."))?,
             widened: keep(
@@ -192,6 +246,13 @@ impl Metrics {
                     &["node"],
                 ),
             )?,
+            node_connections: keep(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("redlockd_node_connections", "Connections to the node for votes, by whether one is in use."),
+                    &["node", "state"],
+                ),
+            )?,
             batch_seconds: keep(
                 &registry,
                 HistogramVec::new(
@@ -216,6 +277,11 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// A bound was reached. `limit` is one of a few words.
+    pub fn limit_hit(&self, limit: &'static str) {
+        self.limits_hit.with_label_values(&[limit]).inc();
+    }
+
     /// A request was not let in. `reason` is one of a few words.
     pub fn auth_refused(&self, reason: &'static str) {
         self.auth_refusals.with_label_values(&[reason]).inc();
@@ -237,6 +303,8 @@ impl Metrics {
             quarantined: self.node_quarantined.with_label_values(&[name]),
             round_trip: self.node_round_trip.with_label_values(&[name]),
             clock_offset: self.node_clock_offset.with_label_values(&[name]),
+            idle_connections: self.node_connections.with_label_values(&[name, "idle"]),
+            busy_connections: self.node_connections.with_label_values(&[name, "busy"]),
             batch_seconds: self.batch_seconds.with_label_values(&[name]),
             batch_commands: self.batch_commands.with_label_values(&[name]),
         }
@@ -265,7 +333,9 @@ impl NodeMetrics {
     }
 
     /// Publishes what a probe has found.
-    pub fn show(&self, status: &NodeStatus, clock_offset_us: Option<i64>) {
+    pub fn show(&self, status: &NodeStatus, clock_offset_us: Option<i64>, connections: Connections) {
+        self.idle_connections.set(connections.idle.into());
+        self.busy_connections.set(connections.busy.into());
         self.up.set(matches!(status.state, NodeState::Up | NodeState::Quarantined { .. }).into());
         self.quarantined.set(matches!(status.state, NodeState::Quarantined { .. }).into());
         self.round_trip.set(status.round_trip.map_or(0.0, |time| time.as_secs_f64()));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use super::{Caller, Digest, Roster};
+use super::{Caller, Digest, Peer, Roster};
 
 /// Looks at credentials. Clones share the roster.
 #[derive(Clone)]
@@ -18,8 +18,10 @@ pub enum Guard {
 pub enum NotKnown {
     /// It showed nothing.
     NothingShown,
-    /// It showed something that is on no roster.
+    /// It showed a token that is on no roster.
     Stranger,
+    /// It showed a certificate only, none of whose names is on the roster.
+    StrangeCertificate,
 }
 
 impl Guard {
@@ -31,12 +33,17 @@ impl Guard {
         matches!(self, Self::Open)
     }
 
-    /// Who shows this bearer token.
-    pub fn who(&self, shown: Option<&str>) -> Result<Caller, NotKnown> {
+    /// Who shows this bearer token, or if it shows none, this certificate.
+    pub fn who(&self, shown: Option<&str>, peer: Option<&Peer>) -> Result<Caller, NotKnown> {
         let Self::Closed(roster) = self else { return Ok(Caller::Anybody) };
-        let digest = Digest::of(shown.ok_or(NotKnown::NothingShown)?);
+        let digest = shown.map(Digest::of);
         let roster = roster.read().expect("no code panics while it holds this");
-        roster.find(&digest).map(|principal| Caller::Known(Arc::clone(principal))).ok_or(NotKnown::Stranger)
+        let (found, otherwise) = match (digest, peer) {
+            (Some(digest), _) => (roster.find(&digest), NotKnown::Stranger),
+            (None, Some(peer)) if !peer.names.is_empty() => (roster.find_certificate(&peer.names), NotKnown::StrangeCertificate),
+            (None, _) => (None, NotKnown::NothingShown),
+        };
+        found.map(|principal| Caller::Known(Arc::clone(principal))).ok_or(otherwise)
     }
 
     /// Puts another roster in force, for all requests that come from now on.

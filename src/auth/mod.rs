@@ -1,13 +1,16 @@
 //! Who asks, and what they may do.
 //!
-//! A caller shows a bearer token. The gateway keeps a roster of the digests of tokens, each with a name and grants; a
-//! grant is actions on the locks whose names begin with a prefix. Without a roster everybody may do everything.
+//! A caller shows a bearer token or a certificate. The gateway keeps a roster of the digests of tokens and of names in
+//! certificates, each with a name and grants; a grant is actions on the locks whose names begin with a prefix. Without a
+//! roster everybody may do everything.
 
 mod action;
 mod bearer;
 mod caller;
 mod grant;
 mod guard;
+mod pace;
+mod peer;
 mod roster;
 mod source;
 
@@ -16,5 +19,7 @@ pub use bearer::{BearerToken, Digest, DigestError};
 pub use caller::Caller;
 pub use grant::{Grant, GrantError};
 pub use guard::{Guard, NotKnown};
+pub use pace::{Pace, TooFast};
+pub use peer::Peer;
 pub use roster::{Roster, RosterError, entry};
 pub use source::{RosterSource, SourceError, add_to_file};

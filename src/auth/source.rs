@@ -47,12 +47,12 @@ impl RosterSource {
             let contents = file.next().await;
             match contents.map_err(SourceError::from).and_then(|text| parse(&path, &text.concat())) {
                 Ok(roster) => {
-                    info!(tokens = roster.len(), "the tokens of {} are in force", path.display());
+                    info!(tokens = roster.tokens(), certificates = roster.certificates(), "the roster {} is in force", path.display());
                     guard.replace(roster);
                     stale.set(0);
                 }
                 Err(error) => {
-                    error!("the tokens stay as they are: {error}");
+                    error!("the roster stays as it is: {error}");
                     stale.set(1);
                 }
             }

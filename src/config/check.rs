@@ -1,13 +1,16 @@
 //! From raw settings to a [`Config`]: each error names the setting, what was given and what is allowed.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Config, ConfigError, Layered, LogFormat, LogSettings};
 use crate::auth::RosterSource;
 use crate::lease::{LockKey, Quorum, Ttl, TtlBounds};
-use crate::node::redis::NodeAddress;
+use crate::node::redis::{NodeAddress, NodeCertificates};
 use crate::node::{Agreement, Members};
+use crate::server::TlsFiles;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,11 +34,16 @@ impl Config {
         let nodes = nodes(layered)?;
         let lock_prefix = lock_prefix(layered)?;
         let members = Members::of(nodes.iter().map(|node| node.name().as_str()), &lock_prefix);
-        let tokens = tokens(layered)?;
-        Ok(Self {
-            listen: listen(layered, tokens.is_some())?,
+        let tls = tls(layered)?;
+        let tokens = tokens(layered, tls.as_ref().is_some_and(|files| files.client_ca.is_some()))?;
+        let config = Self {
+            listen: address(layered, "listen", &settings.listen)?,
             metrics_listen: metrics_listen(layered)?,
             tokens,
+            tls,
+            rate_limit: NonZeroU32::new(within(layered, "rate_limit", settings.rate_limit.unwrap_or(0), 0, 1_000_000)?),
+            max_requests: within(layered, "max_requests", settings.max_requests.unwrap_or(4096), 1, 1_000_000)?,
+            max_connections: within(layered, "max_connections", settings.max_connections.unwrap_or(4096), 1, 1_000_000)?,
             bootstrap: settings.bootstrap.unwrap_or_default(),
             data_dir: settings.data_dir.clone().unwrap_or_default().into(),
             agreement: Agreement { generation: settings.generation.unwrap_or(1), max_ttl, window, members },
@@ -48,13 +56,40 @@ impl Config {
             drain_delay: duration(layered, "drain_delay", &settings.drain_delay, Duration::ZERO, HOUR)?,
             grace: duration(layered, "grace", &settings.grace, Duration::ZERO, HOUR)?,
             threads: Some(within(layered, "threads", settings.threads.unwrap_or(0), 0, 1024)?).filter(|threads| *threads != 0),
+            audit: settings.audit.unwrap_or_default(),
             log: LogSettings { level: log_level(layered)?, format: log_format(layered)? },
             nodes,
-        })
+        };
+        config.check_reach(layered)?;
+        Ok(config)
     }
 
-    /// Where a gateway of these settings listens, whatever the other settings are.
-    pub fn listen_of(layered: &Layered) -> Result<SocketAddr, ConfigError> {
+    /// Whether nobody is served who did not show a token or a certificate.
+    pub fn asks_who(&self) -> bool {
+        self.tokens.is_some() || self.tls.as_ref().is_some_and(|files| files.client_ca.is_some())
+    }
+
+    /// Where others can reach it somebody has to be asked, or the operator has to say that nobody is.
+    fn check_reach(&self, layered: &Layered) -> Result<(), ConfigError> {
+        if self.listen.ip().is_loopback() || self.asks_who() || layered.settings.insecure_no_auth == Some(true) {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} can be reached from other machines, and nobody would be asked for a token; set tokens_file (redlockd token new writes it) or tls_client_ca_file, or insecure_no_auth if whoever reaches the port may do everything",
+            self.listen
+        );
+        Err(impossible(layered, "listen", problem))
+    }
+
+    /// Where a gateway of these settings can be asked in the open whether it is well, whatever the other settings are.
+    pub fn health_address(layered: &Layered) -> Result<SocketAddr, ConfigError> {
+        if let Some(address) = metrics_listen(layered)? {
+            return Ok(address);
+        }
+        if given(&layered.settings.tls_cert_file).is_some() {
+            let problem = "with TLS the gateway has to be asked elsewhere whether it is well; set metrics_listen, or pass --url";
+            return Err(impossible(layered, "tls_cert_file", problem));
+        }
         address(layered, "listen", &layered.settings.listen)
     }
 }
@@ -83,33 +118,48 @@ fn within<T: PartialOrd + std::fmt::Display>(layered: &Layered, name: &'static s
     }
 }
 
-fn tokens(layered: &Layered) -> Result<Option<RosterSource>, ConfigError> {
-    let given = |setting: &Option<String>| setting.clone().filter(|text| !text.is_empty());
+/// The text of a setting that is empty by default.
+fn given(setting: &Option<String>) -> Option<String> {
+    setting.clone().filter(|text| !text.is_empty())
+}
+
+fn tls(layered: &Layered) -> Result<Option<TlsFiles>, ConfigError> {
+    let settings = &layered.settings;
+    let (certificate, key, client_ca) = match (given(&settings.tls_cert_file), given(&settings.tls_key_file), given(&settings.tls_client_ca_file)) {
+        (None, None, None) => return Ok(None),
+        (None, None, Some(_)) => {
+            return Err(impossible(
+                layered,
+                "tls_client_ca_file",
+                "clients show certificates over TLS only; set tls_cert_file and tls_key_file as well",
+            ));
+        }
+        (Some(certificate), Some(key), client_ca) => (certificate, key, client_ca),
+        (Some(_), None, _) => return Err(impossible(layered, "tls_cert_file", "the key of this certificate is missing; set tls_key_file")),
+        (None, Some(_), _) => return Err(impossible(layered, "tls_key_file", "the certificate of this key is missing; set tls_cert_file")),
+    };
+    let files = TlsFiles { certificate: certificate.into(), key: key.into(), client_ca: client_ca.map(Into::into) };
+    files.read().map_err(|error| impossible(layered, "tls_cert_file", error.to_string()))?;
+    Ok(Some(files))
+}
+
+fn tokens(layered: &Layered, certificates_are_shown: bool) -> Result<Option<RosterSource>, ConfigError> {
     let (name, source) = match (given(&layered.settings.tokens_file), given(&layered.settings.tokens)) {
         (None, None) => return Ok(None),
         (Some(path), None) => ("tokens_file", RosterSource::File(path.into())),
         (None, Some(text)) => ("tokens", RosterSource::Text(text)),
         (Some(_), Some(_)) => return Err(impossible(layered, "tokens", "tokens_file is set as well; leave one of them out")),
     };
-    source.read().map_err(|error| impossible(layered, name, error.to_string()))?;
+    let roster = source.read().map_err(|error| impossible(layered, name, error.to_string()))?;
+    if 0 < roster.certificates() && !certificates_are_shown {
+        return Err(impossible(layered, name, "it names certificates, which clients show only if tls_client_ca_file is set"));
+    }
     Ok(Some(source))
 }
 
-/// Where others can reach it somebody has to be asked, or the operator has to say that nobody is.
-fn listen(layered: &Layered, asks_for_tokens: bool) -> Result<SocketAddr, ConfigError> {
-    let address = address(layered, "listen", &layered.settings.listen)?;
-    if address.ip().is_loopback() || asks_for_tokens || layered.settings.insecure_no_auth == Some(true) {
-        return Ok(address);
-    }
-    let problem = format!(
-        "{address} can be reached from other machines, and nobody would be asked for a token; set tokens_file (redlockd token new writes it), or insecure_no_auth if whoever reaches the port may do everything"
-    );
-    Err(impossible(layered, "listen", problem))
-}
-
 fn metrics_listen(layered: &Layered) -> Result<Option<SocketAddr>, ConfigError> {
-    let given = &layered.settings.metrics_listen;
-    if given.as_deref().unwrap_or_default().is_empty() { Ok(None) } else { address(layered, "metrics_listen", given).map(Some) }
+    let text = given(&layered.settings.metrics_listen);
+    if text.is_none() { Ok(None) } else { address(layered, "metrics_listen", &text).map(Some) }
 }
 
 fn address(layered: &Layered, name: &'static str, text: &Option<String>) -> Result<SocketAddr, ConfigError> {
@@ -148,7 +198,27 @@ fn nodes(layered: &Layered) -> Result<Vec<NodeAddress>, ConfigError> {
     if Quorum::MAX_NODES < nodes.len() {
         return Err(impossible(layered, "nodes", format!("{} nodes are too many; use 3 or 5, at most {}", nodes.len(), Quorum::MAX_NODES)));
     }
-    Ok(nodes)
+    let Some(certificates) = node_certificates(layered)? else { return Ok(nodes) };
+    if !nodes.iter().any(NodeAddress::is_tls) {
+        return Err(impossible(layered, "node_tls_ca_file", "no node is behind TLS; their addresses begin with rediss:// then"));
+    }
+    let with = |node: NodeAddress| node.with_certificates(&certificates);
+    nodes.into_iter().map(with).collect::<Result<_, _>>().map_err(|error| impossible(layered, "node_tls_ca_file", error.to_string()))
+}
+
+fn node_certificates(layered: &Layered) -> Result<Option<NodeCertificates>, ConfigError> {
+    let path = |setting: &Option<String>| given(setting).map(PathBuf::from);
+    let settings = &layered.settings;
+    let (ca, certificate, key) = (path(&settings.node_tls_ca_file), path(&settings.node_tls_cert_file), path(&settings.node_tls_key_file));
+    let client = match (&certificate, &key) {
+        (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
+        (None, None) if ca.is_none() => return Ok(None),
+        (None, None) => None,
+        (Some(_), None) => return Err(impossible(layered, "node_tls_cert_file", "the key of this certificate is missing; set node_tls_key_file")),
+        (None, Some(_)) => return Err(impossible(layered, "node_tls_key_file", "the certificate of this key is missing; set node_tls_cert_file")),
+    };
+    let name = if client.is_some() { "node_tls_cert_file" } else { "node_tls_ca_file" };
+    NodeCertificates::read(ca.as_deref(), client).map(Some).map_err(|error| impossible(layered, name, error.to_string()))
 }
 
 fn lock_prefix(layered: &Layered) -> Result<String, ConfigError> {

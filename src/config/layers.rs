@@ -58,7 +58,22 @@ impl Layered {
         });
         // The fields of settings make settings again.
         let settings = serde_json::from_value(Value::Object(values)).unwrap_or_default();
-        Ok(Self { settings, origins })
+        let layered = Self { settings, origins };
+        layered.check_passwords()?;
+        Ok(layered)
+    }
+
+    /// A flag is no place for a password.
+    fn check_passwords(&self) -> Result<(), ConfigError> {
+        let (nodes, origin) = (self.settings.nodes.iter().flatten(), self.origin("nodes"));
+        let has_password = |text: &String| NodeAddress::parse(text).is_ok_and(|address| address.has_password());
+        match nodes.into_iter().position(has_password) {
+            Some(at) if origin == Origin::Flag => {
+                let advice = "everybody on this machine can read a password in a flag; put the addresses into REDLOCKD_NODES or the file";
+                Err(ConfigError::Setting { name: "nodes", problem: format!("node {}: {advice}", at + 1), origin })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The defaults, on these nodes, which nobody else uses.

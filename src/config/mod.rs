@@ -5,6 +5,7 @@ mod layers;
 mod settings;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::auth::RosterSource;
 use crate::lease::{Ttl, TtlBounds};
 use crate::node::Agreement;
 use crate::node::redis::NodeAddress;
+use crate::server::TlsFiles;
 
 /// Settings that are possible, one by one and together.
 #[derive(Debug, Clone)]
@@ -24,6 +26,12 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Who may ask; none if everybody may.
     pub tokens: Option<RosterSource>,
+    /// Certificates for `listen`; none to be asked in the open.
+    pub tls: Option<TlsFiles>,
+    pub max_connections: usize,
+    pub max_requests: usize,
+    /// Of one caller in a second; none for as many as it likes.
+    pub rate_limit: Option<NonZeroU32>,
     /// Empty for the embedded node.
     pub nodes: Vec<NodeAddress>,
     pub data_dir: PathBuf,
@@ -39,6 +47,8 @@ pub struct Config {
     pub grace: Duration,
     /// None for one per core.
     pub threads: Option<usize>,
+    /// Whether who did what to which lock is written to standard output.
+    pub audit: bool,
     pub log: LogSettings,
 }
 

@@ -29,6 +29,36 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<String>,
 
+    /// A file with the gateway's certificate, in the PEM format, with those that vouch for it; clients then use https
+    #[arg(long, env = "REDLOCKD_TLS_CERT_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert_file: Option<String>,
+
+    /// A file with the private key of that certificate
+    #[arg(long, env = "REDLOCKD_TLS_KEY_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key_file: Option<String>,
+
+    /// A file with the certificates of those who vouch for clients, who then have to show a certificate
+    #[arg(long, env = "REDLOCKD_TLS_CLIENT_CA_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_client_ca_file: Option<String>,
+
+    /// Most connections at once [default: 4096]
+    #[arg(long, env = "REDLOCKD_MAX_CONNECTIONS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+
+    /// Most requests that are worked on at once, probes and metrics aside [default: 4096]
+    #[arg(long, env = "REDLOCKD_MAX_REQUESTS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<usize>,
+
+    /// Most requests of one caller in a second, by name or address; 0 for no bound [default: 0]
+    #[arg(long, env = "REDLOCKD_RATE_LIMIT", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<u32>,
+
     /// Listen beyond this machine although nobody is asked for a token
     #[arg(long, env = "REDLOCKD_INSECURE_NO_AUTH", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,10 +67,25 @@ pub struct Settings {
     /// A Redis or Valkey node, once for each of three or five: [NAME=]redis[s]://[USER[:PASSWORD]@]HOST[:PORT][/DB]
     ///
     /// In the environment and in the file the name is `nodes`; in the environment addresses are separated by commas.
-    /// Without any, redlockd runs on one embedded node.
+    /// A password is taken from there only. Without any, redlockd runs on one embedded node.
     #[arg(long = "node", env = "REDLOCKD_NODES", value_name = "ADDRESS", value_delimiter = ',', hide_env_values = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Vec<String>>,
+
+    /// A file with the certificates of those who vouch for nodes behind rediss:// [default: whom this machine trusts]
+    #[arg(long, env = "REDLOCKD_NODE_TLS_CA_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_tls_ca_file: Option<String>,
+
+    /// A file with the certificate that the gateway shows such nodes
+    #[arg(long, env = "REDLOCKD_NODE_TLS_CERT_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_tls_cert_file: Option<String>,
+
+    /// A file with the private key of that certificate
+    #[arg(long, env = "REDLOCKD_NODE_TLS_KEY_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_tls_key_file: Option<String>,
 
     /// Where the embedded node keeps its data [default: ./redlockd-data]
     #[arg(long, env = "REDLOCKD_DATA_DIR", value_name = "DIRECTORY")]
@@ -112,6 +157,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
 
+    /// Write a line of JSON to standard output for everything that is done to a lock
+    #[arg(long, env = "REDLOCKD_AUDIT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<bool>,
+
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, env = "REDLOCKD_LOG_LEVEL", value_name = "LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,8 +182,17 @@ impl Settings {
             metrics_listen: text(""),
             tokens_file: text(""),
             tokens: text(""),
+            tls_cert_file: text(""),
+            tls_key_file: text(""),
+            tls_client_ca_file: text(""),
+            max_connections: Some(4096),
+            max_requests: Some(4096),
+            rate_limit: Some(0),
             insecure_no_auth: Some(false),
             nodes: Some(Vec::new()),
+            node_tls_ca_file: text(""),
+            node_tls_cert_file: text(""),
+            node_tls_key_file: text(""),
             data_dir: text("./redlockd-data"),
             bootstrap: Some(false),
             generation: Some(1),
@@ -148,6 +207,7 @@ impl Settings {
             drain_delay: text("2s"),
             grace: text("10s"),
             threads: Some(0),
+            audit: Some(false),
             log_level: text("info"),
             log_format: text("text"),
         }

@@ -1,6 +1,7 @@
 //! Permission. A handler gets at a lock's name, or at the gateway's own affairs, only with it.
 
 use std::marker::PhantomData;
+use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -9,20 +10,26 @@ use axum::http::request::Parts;
 use super::path;
 use super::problem::Problem;
 use super::state::AppState;
-use crate::auth::{Action, Caller, NotKnown};
+use crate::auth::{Action, Caller, NotKnown, Peer, TooFast};
 use crate::lease::LockKey;
 
 /// The lock of the request, and who may do `A` to it.
 pub struct OnLock<A> {
     pub key: LockKey,
-    pub caller: Caller,
+    pub asking: Asking,
     action: PhantomData<A>,
 }
 
 /// The lock of the request and who asks, where the options say what for.
 pub struct Undecided {
     key: LockKey,
-    caller: Caller,
+    asking: Asking,
+}
+
+/// Who asks, and from where.
+pub struct Asking {
+    pub caller: Caller,
+    pub address: Option<IpAddr>,
 }
 
 /// A caller who may do `A` to some lock, or at all where it is not about locks.
@@ -60,16 +67,17 @@ impl FromRequestParts<AppState> for Undecided {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let caller = who(parts, state)?;
-        Ok(Self { key: path::key(&parts.uri)?, caller })
+        let address = parts.extensions.get::<Peer>().map(|peer| peer.address);
+        Ok(Self { key: path::key(&parts.uri)?, asking: Asking { caller, address } })
     }
 }
 
 impl Undecided {
     /// The lock, if the caller may do `A` to it.
     pub fn to<A: Permission>(self, state: &AppState) -> Result<OnLock<A>, Problem> {
-        let Self { key, caller } = self;
-        if caller.may(A::ACTION, &key) {
-            return Ok(OnLock { key, caller, action: PhantomData });
+        let Self { key, asking } = self;
+        if asking.caller.may(A::ACTION, &key) {
+            return Ok(OnLock { key, asking, action: PhantomData });
         }
         let (action, key) = (A::ACTION, key.as_str());
         Err(forbidden(state, format!("This token does not allow to {action} the lock {key:?}; a grant for it would be {action}:{key}.")))
@@ -104,9 +112,18 @@ fn forbidden(state: &AppState, detail: String) -> Problem {
 }
 
 fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
-    state.guard.who(bearer_token(parts)).map_err(|not_known| {
+    let peer = parts.extensions.get();
+    let found = state.guard.who(bearer_token(parts), peer);
+    state.pace.admit(found.as_ref().ok(), peer).map_err(|TooFast { wait }| {
+        state.metrics.limit_hit("rate");
+        Problem::rate_limited(wait)
+    })?;
+    found.map_err(|not_known| {
         let (reason, detail) = match not_known {
             NotKnown::NothingShown => ("nothing_shown", "This gateway wants to know who asks: send Authorization: Bearer and a token."),
+            NotKnown::StrangeCertificate => {
+                ("strange_certificate", "None of the names in the certificate is known here; it may have been withdrawn.")
+            }
             NotKnown::Stranger => ("stranger", "The token is not known here; it may have been withdrawn. Ask for a new one."),
         };
         state.metrics.auth_refused(reason);

@@ -14,6 +14,8 @@ use super::grant_body::GrantBody;
 use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, LEASE_ID, NoOptions, ReleaseOptions};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
 use super::state::{Admitted, AppState};
+use crate::audit::Event;
+use crate::lease::FencingToken;
 use crate::redlock::{AcquireRequest, Inspected, Redlock};
 
 /// Who holds a lock is old news a moment later, and a lease id is a secret.
@@ -35,9 +37,15 @@ pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::fro
     )
 )]
 pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock<Acquire>, options: AcquireOptions) -> Result<Response, Problem> {
-    let (key, AcquireOptions { ttl, owner, lease }) = (allowed.key, options);
-    let owner = owner.or_else(|| allowed.caller.name().cloned());
-    let acquired = state.redlock.acquire(AcquireRequest { key: key.clone(), lease, ttl, owner: owner.clone() }).await?;
+    let (OnLock { key, asking, .. }, AcquireOptions { ttl, owner, lease }) = (allowed, options);
+    let owner = owner.or_else(|| asking.caller.name().cloned());
+    let acquired = state.redlock.acquire(AcquireRequest { key: key.clone(), lease, ttl, owner: owner.clone() }).await.map_err(Problem::from);
+    state.audit.tell(|| {
+        let fencing_token = acquired.as_ref().ok().map(|acquired| acquired.grant.fencing_token.get());
+        let owner = owner.as_ref().map(|owner| owner.as_str());
+        Event { owner, fencing_token, ..asking.event("acquire", &key, acquired.as_ref().map_or_else(Problem::code, |_| "granted")) }
+    });
+    let acquired = acquired?;
     let body = LeaseBody {
         key: key.as_str(),
         lease_id: acquired.lease.reveal(),
@@ -76,9 +84,14 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn extend(State(redlock): State<Redlock>, allowed: OnLock<Extend>, options: ExtendOptions) -> Result<Response, Problem> {
-    let (key, ExtendOptions { lease, ttl }) = (allowed.key, options);
-    let extended = redlock.extend(key.clone(), lease.clone(), ttl).await?;
+pub async fn extend(State(state): State<AppState>, allowed: OnLock<Extend>, options: ExtendOptions) -> Result<Response, Problem> {
+    let (OnLock { key, asking, .. }, ExtendOptions { lease, ttl }) = (allowed, options);
+    let extended = state.redlock.extend(key.clone(), lease.clone(), ttl).await.map_err(Problem::from);
+    state.audit.tell(|| {
+        let fencing_token = extended.as_ref().ok().map(|extended| extended.fencing_token.get());
+        Event { fencing_token, ..asking.event("extend", &key, extended.as_ref().map_or_else(Problem::code, |_| "extended")) }
+    });
+    let extended = extended?;
     let body = LeaseBody {
         key: key.as_str(),
         lease_id: lease.reveal(),
@@ -89,7 +102,7 @@ pub async fn extend(State(redlock): State<Redlock>, allowed: OnLock<Extend>, opt
         valid_for_ms: extended.valid_for.as_millis() as u64,
         renew_after_ms: renew_after(ttl, extended.valid_for),
         expires_at: rfc3339(extended.expires_at_us),
-        votes: votes(&redlock, extended.granted),
+        votes: votes(&state.redlock, extended.granted),
     };
     Ok(([NO_STORE], Json(body)).into_response())
 }
@@ -111,12 +124,18 @@ pub async fn extend(State(redlock): State<Redlock>, allowed: OnLock<Extend>, opt
 pub async fn release(State(state): State<AppState>, asked: Undecided, options: ReleaseOptions) -> Result<Response, Problem> {
     let (key, released) = match options {
         ReleaseOptions::Own { lease, fencing_token } => {
-            let key = asked.to::<Release>(&state)?.key;
-            (key.clone(), state.redlock.release(key, lease, fencing_token).await?.released)
+            let OnLock { key, asking, .. } = asked.to::<Release>(&state)?;
+            let released = state.redlock.release(key.clone(), lease, fencing_token).await.map(|done| done.released).map_err(Problem::from);
+            state.audit.tell(|| {
+                let fencing_token = fencing_token.map(FencingToken::get);
+                let word = released.as_ref().map_or_else(Problem::code, |was_held| audit::released(*was_held));
+                Event { fencing_token, ..asking.event("release", &key, word) }
+            });
+            (key, released?)
         }
         ReleaseOptions::Forced { reason } => {
-            let OnLock { key, caller, .. } = asked.to::<Force>(&state)?;
-            let holder = audit::force(state.redlock.clone(), caller, key.clone(), reason).await?;
+            let OnLock { key, asking, .. } = asked.to::<Force>(&state)?;
+            let holder = audit::force(state, asking, key.clone(), reason).await?;
             (key, holder.is_some())
         }
     };

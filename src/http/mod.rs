@@ -16,8 +16,6 @@ mod probes;
 mod problem;
 mod state;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::routing::get;
 use observe::ObserveLayer;
@@ -26,9 +24,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::Guard;
+use crate::auth::{Guard, Pace};
 pub use docs::openapi;
 pub use nodes::{FindingBody, NodeBody};
+pub use problem::too_many_connections;
 pub use state::{AppState, Draining, HttpSettings, RunsOn};
 
 /// Every route of the service, on one screen.
@@ -39,25 +38,20 @@ pub fn router(state: AppState) -> Router {
         .route("/locks/", get(path::empty_key).post(path::empty_key).put(path::empty_key).delete(path::empty_key))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(
-            ServiceBuilder::new()
-                .layer(ObserveLayer::new(Arc::clone(&state.metrics), state.draining.clone()))
-                .layer(CatchPanicLayer::custom(problem::panicked)),
-        )
+        .layer(ServiceBuilder::new().layer(ObserveLayer::new(&state)).layer(CatchPanicLayer::custom(problem::panicked)))
         .with_state(state)
 }
 
-/// What a scraper and a kubelet ask, at an address of their own, where no token is wanted.
+/// What a scraper and a kubelet ask, at an address of their own, where no token is wanted and nobody is too fast.
 pub fn operations_router(state: AppState) -> Router {
-    let observe = ObserveLayer::new(Arc::clone(&state.metrics), state.draining.clone());
     Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
         .fallback(problem::no_such_operation)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(ServiceBuilder::new().layer(observe).layer(CatchPanicLayer::custom(problem::panicked)))
-        .with_state(AppState { guard: Guard::Open, ..state })
+        .layer(ServiceBuilder::new().layer(ObserveLayer::new(&state)).layer(CatchPanicLayer::custom(problem::panicked)))
+        .with_state(AppState { guard: Guard::Open, pace: Pace::unbounded(), ..state })
 }
 
 fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {

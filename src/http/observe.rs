@@ -1,4 +1,4 @@
-//! Counts and times every request, and sends clients elsewhere while the gateway drains.
+//! Counts and times every request, refuses those that are too many, and sends clients elsewhere while the gateway drains.
 //!
 //! Never its path or query, which may name locks and lease ids.
 
@@ -8,15 +8,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::Method;
 use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::debug;
 
-use super::problem::only_problems;
-use super::state::Draining;
+use super::problem::{Problem, only_problems};
+use super::state::{AppState, Draining};
 use crate::metrics::Metrics;
 
 /// A layer of its own rather than a middleware function, which would allocate and copy every request twice more.
@@ -24,11 +24,12 @@ use crate::metrics::Metrics;
 pub struct ObserveLayer {
     metrics: Arc<Metrics>,
     draining: Draining,
+    max_requests: usize,
 }
 
 impl ObserveLayer {
-    pub fn new(metrics: Arc<Metrics>, draining: Draining) -> Self {
-        Self { metrics, draining }
+    pub fn new(state: &AppState) -> Self {
+        Self { metrics: Arc::clone(&state.metrics), draining: state.draining.clone(), max_requests: state.settings.max_requests }
     }
 }
 
@@ -36,15 +37,14 @@ impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, metrics: Arc::clone(&self.metrics), draining: self.draining.clone() }
+        Observe { inner, layer: self.clone() }
     }
 }
 
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
-    metrics: Arc<Metrics>,
-    draining: Draining,
+    layer: ObserveLayer,
 }
 
 impl<S, R> Service<Request> for Observe<S>
@@ -63,16 +63,22 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let method = method_label(request.method());
         let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
-        let in_flight = InFlight::enter(Arc::clone(&self.metrics));
-        Observed { answer: self.inner.call(request), method, route, begun: Instant::now(), in_flight, draining: self.draining.clone() }
+        let ObserveLayer { metrics, draining, max_requests } = &self.layer;
+        let in_flight = InFlight::enter(Arc::clone(metrics));
+        // A kubelet would restart a gateway that is only busy, and a scraper wants to know why.
+        let is_let_in = metrics.http_in_flight.get() <= *max_requests as i64 || matches!(route, "/livez" | "/readyz" | "/metrics");
+        let answer = is_let_in.then(|| self.inner.call(request));
+        Observed { answer, max_requests: *max_requests, method, route, begun: Instant::now(), in_flight, draining: draining.clone() }
     }
 }
 
 pin_project! {
     /// A request under way.
     pub struct Observed<F> {
+        // None if there are more than `max_requests`.
         #[pin]
-        answer: F,
+        answer: Option<F>,
+        max_requests: usize,
         method: &'static str,
         route: &'static str,
         begun: Instant,
@@ -90,7 +96,13 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = only_problems(ready!(this.answer.poll(context))?.into_response());
+        let mut response = match this.answer.as_pin_mut() {
+            Some(answer) => only_problems(ready!(answer.poll(context))?.into_response()),
+            None => {
+                this.in_flight.0.limit_hit("requests");
+                Problem::overloaded(*this.max_requests).into_response()
+            }
+        };
         if this.draining.is_on() {
             // The connection will be closed, perhaps while a request is on its way: the next one is to go elsewhere.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -98,6 +110,11 @@ where
         let (route, method, status) = (*this.route, *this.method, response.status());
         let elapsed = this.begun.elapsed();
         let metrics = &this.in_flight.0;
+        match status {
+            StatusCode::PAYLOAD_TOO_LARGE => metrics.limit_hit("body"),
+            StatusCode::REQUEST_TIMEOUT => metrics.limit_hit("body_time"),
+            _ => {}
+        }
         metrics.http_requests.with_label_values(&[route, method, status.as_str()]).inc();
         metrics.http_seconds.with_label_values(&[route, method]).observe(elapsed.as_secs_f64());
         debug!(method, route, status = status.as_u16(), elapsed_us = elapsed.as_micros() as u64, "request");

@@ -67,6 +67,7 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 pub async fn metrics(State(state): State<AppState>, _: Anywhere<Admin>) -> Result<Response, Problem> {
     let cluster = state.redlock.cluster();
     state.metrics.show_quorum(cluster.voting(), cluster.quorum());
+    cluster.held().show();
     let findings = state.diagnosis.of(&cluster.nodes());
     state.metrics.show_findings(findings.iter().map(|finding| (finding.severity.as_str(), finding.code)));
     let text = state.metrics.render().map_err(|_| Problem::internal("The metrics could not be written."))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -95,8 +95,27 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
+    /// A caller that asks more often than it may.
+    pub fn rate_limited(wait: Duration) -> Self {
+        let detail = "You ask more often than rate_limit allows one caller. Wait as long as Retry-After says.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests", detail).retry_after(wait)
+    }
+
+    /// More requests at once than the bound of `max`.
+    pub fn overloaded(max: usize) -> Self {
+        let detail = format!(
+            "This gateway works on {max} requests, as many as max_requests allows. Nothing was done; ask another one, or this one again in a moment."
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail).retry_after(Duration::from_secs(1))
+    }
+
     pub fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+
+    /// What programs know it by.
+    pub fn code(&self) -> &'static str {
+        self.body.code
     }
 
     fn retry_after(mut self, wait: Duration) -> Self {
@@ -283,6 +302,15 @@ pub async fn method_not_allowed(request: Request) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
 }
 
+/// What whoever connects beyond the bound of `max` is told, before the connection is closed.
+pub fn too_many_connections(max: usize) -> Response {
+    let detail = format!("This gateway has {max} connections, as many as max_connections allows. Close those that idle, or ask another gateway.");
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", "Too many connections", detail);
+    let mut response = problem.retry_after(Duration::from_secs(1)).into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// A bug of ours: told to the log, not to the client.
 pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -323,10 +351,13 @@ pub enum AnyProblem {
     /// `forbidden`: the token does not allow it.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(ProblemBody),
+    /// `rate_limited`: the caller asks more often than it may.
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until the next request is allowed.")))]
+    RateLimited(ProblemBody),
     /// `internal`: a bug of the gateway.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),
-    /// `no_quorum`: too few nodes could answer; `indeterminate`: answers were lost or came too late; `draining`: the gateway is shutting down.
+    /// `no_quorum`: too few nodes could answer; `indeterminate`: answers were lost or came too late; `draining`: the gateway is shutting down; `overloaded` or `too_many_connections`: it has as much to do as it takes on.
     #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until another try makes sense.")))]
     Unavailable(ProblemBody),
 }

@@ -7,7 +7,8 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 
 use super::problem::Problem;
-use crate::auth::Guard;
+use crate::audit::Audit;
+use crate::auth::{Guard, Pace};
 use crate::diagnosis::Diagnosis;
 use crate::lease::{Ttl, TtlBounds};
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     pub runs_on: RunsOn,
     pub guard: Guard,
+    pub pace: Pace,
+    pub audit: Audit,
     pub diagnosis: Arc<Diagnosis>,
 }
 
@@ -30,6 +33,8 @@ pub struct AppState {
 pub struct HttpSettings {
     pub ttl_bounds: TtlBounds,
     pub default_ttl: Ttl,
+    /// How many requests are worked on at once, probes and metrics aside.
+    pub max_requests: usize,
 }
 
 /// What the gateway keeps its locks on, for people.

@@ -50,8 +50,20 @@ pub trait Node: Send + Sync + 'static {
     /// `fresh` is the operator's word that no node of this cluster has ever granted anything.
     fn probe(&self, fresh: bool) -> BoxFuture<'_, Result<Probe, Fault>>;
 
+    /// What it is reached by; nothing if it is here.
+    fn connections(&self) -> Connections {
+        Connections::default()
+    }
+
     /// Applies a batch as one atomic step and answers every command, in order, before `deadline`.
     fn apply<'a>(&'a self, batch: &'a [Arc<Command>], deadline: Instant) -> BoxFuture<'a, Result<BatchReply, Fault>>;
+}
+
+/// Connections to a node, by whether one is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    pub idle: u32,
+    pub busy: u32,
 }
 
 /// What [`Node::survey`] saw.

@@ -173,7 +173,7 @@ impl NodeQueue {
                 }
             }
         }
-        self.metrics.show(&self.health.status(), self.clock.offset_us(self.index));
+        self.metrics.show(&self.health.status(), self.clock.offset_us(self.index), self.node.connections());
     }
 
     async fn send_batches(self: Arc<Self>) {

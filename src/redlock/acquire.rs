@@ -49,7 +49,9 @@ pub enum AcquireError {
 impl Acquired {
     /// The holder has it: from now on only a release or the ttl ends it.
     pub fn keep(mut self) {
-        self.flight.0 = None;
+        if let Some(flight) = self.flight.0.take() {
+            flight.handed_out(self.grant.valid_for);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::ballots::Ballots;
 use super::copies::Copies;
+use super::held::Held;
 use super::patience::{Patience, longer_than_usual};
 use super::undo::Undo;
 use crate::lease::{NodeSet, Quorum};
@@ -44,6 +45,7 @@ pub struct Cluster {
     patience: Patience,
     copies: Arc<Copies>,
     undo: Arc<Undo>,
+    held: Held,
     settings: ClusterSettings,
     metrics: Arc<Metrics>,
 }
@@ -79,8 +81,8 @@ impl Cluster {
         }
         let undo = Undo::start(Arc::clone(&queues), settings.node_timeout, Arc::clone(&metrics));
         let ballots = Ballots::new(Arc::clone(&clock), settings.window);
-        let (patience, copies) = (Patience::default(), Copies::start(settings.window));
-        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, settings, metrics })
+        let (patience, copies, held) = (Patience::default(), Copies::start(settings.window), Held::new(Arc::clone(&metrics)));
+        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, held, settings, metrics })
     }
 
     pub fn quorum(&self) -> Quorum {
@@ -159,6 +161,11 @@ impl Cluster {
 
     pub(super) fn undo(&self) -> &Arc<Undo> {
         &self.undo
+    }
+
+    /// The leases that this gateway handed out.
+    pub fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(super) fn settings(&self) -> &ClusterSettings {

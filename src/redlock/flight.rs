@@ -111,6 +111,11 @@ impl Flight {
         self.act(next);
     }
 
+    /// The holder has the lease, which is valid for this long from the start.
+    pub fn handed_out(&self, valid_for: Duration) {
+        self.cluster.held().begin(self.request.key.clone(), self.lease.clone(), self.started + valid_for);
+    }
+
     /// What the lease is known by.
     pub fn lease(&self) -> (LockKey, LeaseId) {
         (self.request.key.clone(), self.lease.clone())

@@ -10,6 +10,7 @@ mod copies;
 mod extend;
 mod flight;
 mod force;
+mod held;
 mod inspect;
 mod list;
 mod patience;
@@ -20,10 +21,13 @@ mod undo;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 pub use acquire::{AcquireError, AcquireRequest, Acquired};
 pub use cluster::{Cluster, ClusterSettings, NodeView};
 pub use extend::{ExtendError, Extended};
 pub use force::ForceError;
+pub use held::Held;
 pub use inspect::{InspectError, Inspected};
 pub use list::{ListError, Listed, ListedLock};
 pub use release::{ReleaseError, Released};
@@ -78,7 +82,11 @@ impl Redlock {
 
     /// Lets a live lease last at least `ttl` from now.
     pub async fn extend(&self, key: LockKey, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
+        let (begun, of) = (Instant::now(), (key.clone(), lease.clone()));
         let result = extend::extend(&self.cluster, key, lease, ttl).await;
+        if let Ok(extended) = &result {
+            self.cluster.held().prolong(of.0, of.1, begun + extended.valid_for);
+        }
         self.count(
             "extend",
             match &result {
@@ -94,7 +102,11 @@ impl Redlock {
 
     /// Frees the lock if this lease holds it, up to `token` if that is named. May be repeated.
     pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
+        let of = (key.clone(), lease.clone());
         let result = release::release(&self.cluster, key, Some(lease), token).await;
+        if let Ok(Released { released: true }) = &result {
+            self.cluster.held().end(of.0, of.1);
+        }
         self.count(
             "release",
             match &result {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
+use super::NodeCertificates;
 use crate::node::{NodeName, NodeNameError};
 
 /// `[name=]redis[s]://[user[:password]@]host[:port][/database]`, checked. It prints itself without credentials.
@@ -36,6 +37,8 @@ pub enum NodeAddressError {
          percent-encoded, such as %2F for / and %2C for a comma"
     )]
     Unreadable(String),
+    #[error("the certificates for it cannot be used: {0}")]
+    Certificates(String),
     #[error(transparent)]
     Name(#[from] NodeNameError),
 }
@@ -77,6 +80,22 @@ impl NodeAddress {
         // Without it a batch waits for the acknowledgement of the one before; redis 1.8 leaves Nagle's delay on.
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         Ok(Self { name, info: info.set_tcp_settings(tcp), shown })
+    }
+
+    /// The same, where TLS goes by these certificates instead of those that the machine trusts.
+    pub fn with_certificates(mut self, certificates: &NodeCertificates) -> Result<Self, NodeAddressError> {
+        if self.is_tls() {
+            let unusable = |error: redis::RedisError| NodeAddressError::Certificates(error.category().to_owned());
+            // The library builds what it needs of them into an address, and only so.
+            let client = Client::build_with_tls(self.info, certificates.get().clone()).map_err(unusable)?;
+            self.info = client.get_connection_info().clone();
+        }
+        Ok(self)
+    }
+
+    /// Whether it holds a password.
+    pub fn has_password(&self) -> bool {
+        self.info.redis_settings().password().is_some()
     }
 
     pub fn name(&self) -> &NodeName {

@@ -2,6 +2,7 @@
 
 mod address;
 mod batch;
+mod certificates;
 mod connection;
 mod handshake;
 mod info;
@@ -17,10 +18,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use address::{NodeAddress, NodeAddressError};
 use batch::VotingScript;
+pub use certificates::NodeCertificates;
 pub use connection::Greeter;
 use connection::{Failures, Manager, NodeConnection};
 
-use super::{BatchReply, BoxFuture, Command, Fault, Node, Probe, Survey};
+use super::{BatchReply, BoxFuture, Command, Connections, Fault, Node, Probe, Survey};
 use crate::lease::Abstention;
 
 /// How long a connection, with its handshake, may take. Longer than a call, because it is half a dozen of them.
@@ -158,6 +160,11 @@ impl Node for RedisNode {
             }
             probe
         })
+    }
+
+    fn connections(&self) -> Connections {
+        let state = self.pool.state();
+        Connections { idle: state.idle_connections, busy: state.connections.saturating_sub(state.idle_connections) }
     }
 
     fn apply<'a>(&'a self, batch: &'a [Arc<Command>], deadline: Instant) -> BoxFuture<'a, Result<BatchReply, Fault>> {

@@ -53,6 +53,19 @@ fn an_impossible_value_stops_the_start_with_the_name_of_its_setting() {
         ("node_concurrency", &["--node-concurrency=0"]),
         ("listen", &["--listen=nowhere"]),
         ("listen", &["--listen=0.0.0.0:0"]),
+        ("tls_cert_file", &["--tls-cert-file=there"]),
+        ("tls_key_file", &["--tls-key-file=there"]),
+        ("tls_client_ca_file", &["--tls-client-ca-file=there"]),
+        ("tls_cert_file", &["--tls-cert-file=/nowhere", "--tls-key-file=/nowhere"]),
+        ("tls_cert_file", &["--tls-cert-file=/etc/hostname", "--tls-key-file=/etc/hostname"]),
+        ("max_connections", &["--max-connections=0"]),
+        ("max_requests", &["--max-requests=0"]),
+        ("rate_limit", &["--rate-limit=1000001"]),
+        ("node_tls_ca_file", &["--node=rediss://h", "--node-tls-ca-file=/etc/hostname"]),
+        ("node_tls_cert_file", &["--node=rediss://h", "--node-tls-cert-file=there"]),
+        ("node_tls_key_file", &["--node=rediss://h", "--node-tls-key-file=there"]),
+        ("nodes", &["--node=redis://user:secret@h"]),
+        ("tokens", &["--tokens=[[certificate]]\nname = 'a'\nsan = 'secret'\nallow = ['*:']"]),
         ("tokens", &["--tokens=token = 'secret'"]),
         ("tokens", &["--tokens=secret", "--tokens-file=there"]),
         ("tokens_file", &["--tokens-file=/nowhere"]),
@@ -115,12 +128,12 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
 #[test]
 fn the_printed_configuration_is_a_file_without_passwords() {
     let directory = scratch();
-    let secrets = ["--node=a=redis://:secret@h:1", "--node=rediss://user:secret@h:2/3", "--node=redis://h:3"];
-    let config = output(redlockd(directory.path()).arg("config").args(secrets));
+    let secrets = "a=redis://:secret@h:1,rediss://user:secret@h:2/3,redis://h:3";
+    let config = output(redlockd(directory.path()).arg("config").env("REDLOCKD_NODES", secrets));
     assert!(!config.contains("secret") && !config.contains("user"), "{config}");
     assert!(setting(&config, "nodes").starts_with(r#"nodes = ["a=redis://h:1/0","h:2/3=rediss://h:2/3","h:3/0=redis://h:3/0"]"#), "{config}");
     let again = output(with_file(directory.path(), &config).arg("config"));
-    assert_eq!(again.replace("# the file", ""), config.replace("# the defaults", "").replace("# a flag", ""));
+    assert_eq!(again.replace("# the file", ""), config.replace("# the defaults", "").replace("# the environment", ""));
 }
 
 #[test]

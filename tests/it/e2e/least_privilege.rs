@@ -23,7 +23,8 @@ fn server_with(rules: &[&str]) -> RedisServer {
 }
 
 fn gateway_on(server: &RedisServer) -> Gateway {
-    Gateway::start(&[&format!("--node=n1=redis://{USER}:{PASSWORD}@127.0.0.1:{}", server.port()), "--node-timeout=5s", "--bootstrap"])
+    let node = format!("n1=redis://{USER}:{PASSWORD}@127.0.0.1:{}", server.port());
+    Gateway::start_in(&[("REDLOCKD_NODES", &node)], &["--node-timeout=5s", "--bootstrap"])
 }
 
 /// Whether a gateway can do all that gateways do.

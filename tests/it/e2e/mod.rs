@@ -1,6 +1,8 @@
 //! The program as a process, on real servers that die, pause and return.
 
 mod addresses;
+mod audit;
+mod bounds;
 mod clients_that_leave;
 mod command_line;
 mod doctor;
@@ -12,6 +14,7 @@ mod node_failures;
 mod readme;
 mod rollout;
 mod shutdown;
+mod tls;
 mod tokens;
 mod two_gateways;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::support::{Ends, Gateway, HttpAnswer, HttpClient, eventually, redlockd};
+use crate::support::{Ends, Gateway, HttpAnswer, eventually, redlockd};
 
 /// A new token on the roster `file`.
 fn new_token(file: &Path, name: &str, allow: &str) -> String {
@@ -70,9 +70,9 @@ fn a_roster_that_became_unreadable_changes_nothing_and_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tokens.toml");
     let token = new_token(&file, "worker", "*:");
-    let gateway = Gateway::start(&["--tokens-file", file.to_str().unwrap()]);
+    let gateway = Gateway::start(&["--node-timeout=5s", "--tokens-file", file.to_str().unwrap()]);
     rewrite(&file, |roster| format!("{roster}\nsha256 = \"{token}\"\n"));
-    eventually("it says so", || gateway.log().contains("the tokens stay as they are").then_some(()));
+    eventually("it says so", || gateway.log().contains("the roster stays as it is").then_some(()));
     post(&gateway, &token, "/locks/still").ok();
     std::fs::remove_file(&file).unwrap();
     eventually("it says so again", || gateway.log().contains("No such file").then_some(()));
@@ -106,9 +106,7 @@ fn metrics_have_an_address_of_their_own_without_tokens() {
     let token = new_token(&file, "worker", "*:");
     let gateway = Gateway::start(&["--metrics-listen=127.0.0.1:0", "--tokens-file", file.to_str().unwrap()]);
     post(&gateway, &token, "/locks/a").ok();
-    let log = gateway.log();
-    let address = log.split("metrics at http://").nth(1).unwrap().split('/').next().unwrap();
-    let mut operations = HttpClient::new(address.parse().unwrap());
+    let mut operations = gateway.operations();
     let metrics = operations.ask("GET", "/metrics", &[]).unwrap();
     assert!(metrics.status == 200 && metrics.body.contains("outcome=\"granted\"} 1\n"));
     assert_eq!(operations.ask("GET", "/readyz", &[]).unwrap().status, 200);

@@ -136,6 +136,13 @@ impl Gateway {
         HttpClient::new(self.address)
     }
 
+    /// Asks at `metrics_listen`.
+    pub fn operations(&self) -> HttpClient {
+        let log = self.log();
+        let address = log.split("metrics at http://").nth(1).unwrap().split('/').next().unwrap();
+        HttpClient::new(address.parse().unwrap())
+    }
+
     /// One request on a connection of its own.
     pub fn ask(&self, method: &str, target: &str, headers: Headers) -> HttpAnswer {
         self.client().ask(method, target, headers).unwrap_or_else(|error| panic!("{method} {target}: {error}; the log is:\n{}", self.log()))
@@ -193,14 +200,15 @@ fn spawn(address: SocketAddr, arguments: &[String], environment: &[(String, Stri
 
 /// False if the port was snatched away; then another process answers there.
 fn comes_up(process: &mut Child, address: SocketAddr, directory: &Path) -> bool {
-    let listening = format!("listening on http://{address},");
+    let listening = ["http", "https"].map(|scheme| format!("listening on {scheme}://{address},"));
     eventually("the gateway answers or exits", || {
         if process.try_wait().unwrap().is_some() {
             let log = log(directory);
             assert!(log.contains("cannot listen"), "the gateway exited:\n{log}");
             return Some(false);
         }
-        log(directory).contains(&listening).then_some(true)
+        let log = log(directory);
+        listening.iter().any(|line| log.contains(line)).then_some(true)
     })
 }
 

@@ -1,9 +1,11 @@
 //! A small HTTP/1.1 client: one connection, one request at a time, answers with a known length.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 /// Longer than any answer takes; a test that is left without one fails.
@@ -15,8 +17,12 @@ pub type Headers<'a> = &'a [(&'a str, &'a str)];
 /// Keeps its connection from one request to the next, and makes a new one after a failure.
 pub struct HttpClient {
     address: SocketAddr,
-    connection: Option<BufReader<TcpStream>>,
+    tls: Option<Arc<ClientConfig>>,
+    connection: Option<BufReader<Box<dyn ReadWrite>>>,
 }
+
+trait ReadWrite: Read + Write + Send {}
+impl<T: Read + Write + Send> ReadWrite for T {}
 
 /// What was answered.
 #[derive(Debug, Clone)]
@@ -28,7 +34,12 @@ pub struct HttpAnswer {
 
 impl HttpClient {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+        Self { address, tls: None, connection: None }
+    }
+
+    /// Over TLS, with a server that proves to be `localhost`.
+    pub fn over_tls(address: SocketAddr, tls: Arc<ClientConfig>) -> Self {
+        Self { address, tls: Some(tls), connection: None }
     }
 
     /// Sends a request and reads the answer. Without an answer the connection is given up.
@@ -51,7 +62,14 @@ impl HttpClient {
             let stream = TcpStream::connect(self.address)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-            self.connection = Some(BufReader::new(stream));
+            self.connection = Some(BufReader::new(match &self.tls {
+                None => Box::new(stream),
+                Some(tls) => {
+                    let name = "localhost".try_into().expect("it is a name");
+                    let tls = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+                    Box::new(StreamOwned::new(tls, stream))
+                }
+            }));
         }
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address);

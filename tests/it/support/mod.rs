@@ -2,6 +2,7 @@
 
 mod balancer;
 mod caller;
+mod certificates;
 mod chance;
 mod gateway;
 mod http_client;
@@ -15,6 +16,7 @@ mod wait;
 
 pub use balancer::Balancer;
 pub use caller::{Caller, lock_key};
+pub use certificates::{Authority, CertificateFiles};
 pub use chance::Chance;
 pub use gateway::{Gateway, redlockd};
 pub use http_client::{HttpAnswer, HttpClient};

@@ -1,0 +1,188 @@
+//! The audit log: who did what to which lock, as lines of JSON on standard output, where nothing else is written.
+//!
+//! A thread of its own writes, so that a slow reader holds up nobody. Between it and the requests is a queue with a
+//! bound; what is beyond is counted and lost.
+
+use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use serde::Serialize;
+use tracing::error;
+
+/// Where events go. Clones share the queue.
+#[derive(Clone)]
+pub struct Audit(Option<Arc<Sink>>);
+
+struct Sink {
+    queue: SyncSender<Message>,
+    dropped: IntCounter,
+}
+
+/// What somebody did or wanted to do to a lock.
+#[derive(Serialize)]
+pub struct Event<'a> {
+    /// When it was over, in RFC 3339.
+    pub time: String,
+    /// `acquire`, `extend`, `release` or `force`.
+    pub event: &'static str,
+    /// `granted`, `extended`, `released`, `not_held`, or the code of the problem that was answered.
+    pub outcome: &'static str,
+    pub key: &'a str,
+    /// What the caller is called on the roster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub who: Option<&'a str>,
+    /// The address from which it asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
+    /// The label of the holder: of a new one, or by force of the one that lost the lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fencing_token: Option<u64>,
+    /// Why, by force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// Answered once all before it is written.
+    Flush(SyncSender<()>),
+}
+
+/// How many lines may wait for a slow reader: two seconds of 4 000 a second, in some 2 MB.
+const MAX_WAITING: usize = 8192;
+
+impl Audit {
+    /// Keeps nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Writes to standard output. `dropped` counts what could not be kept.
+    pub fn to_stdout(dropped: IntCounter) -> io::Result<Self> {
+        Self::to(io::stdout(), dropped)
+    }
+
+    fn to(writer: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
+        let (queue, lines) = sync_channel(MAX_WAITING);
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || write(&lines, BufWriter::new(writer)))?;
+        Ok(Self(Some(Arc::new(Sink { queue, dropped }))))
+    }
+
+    /// Keeps an event, which is made only if it is wanted.
+    pub fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        let Some(sink) = &self.0 else { return };
+        let Ok(mut line) = serde_json::to_vec(&event()) else { return sink.dropped.inc() };
+        line.push(b'\n');
+        if sink.queue.try_send(Message::Line(line)).is_err() {
+            sink.dropped.inc();
+        }
+    }
+
+    /// Returns when everything so far is written, or after a second.
+    pub fn flush(&self) {
+        let Some(sink) = &self.0 else { return };
+        let (written, is_written) = sync_channel(1);
+        if sink.queue.try_send(Message::Flush(written)).is_ok() {
+            // Whoever reads it may have stopped to.
+            let _ = is_written.recv_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+/// Until nobody can tell any more, or the output is gone.
+fn write(messages: &Receiver<Message>, mut writer: impl Write) {
+    let mut next = messages.recv().ok();
+    while let Some(message) = next {
+        let outcome = match message {
+            Message::Line(line) => writer.write_all(&line),
+            Message::Flush(written) => writer.flush().map(|()| {
+                // Whoever waited may have given up.
+                let _ = written.send(());
+            }),
+        };
+        let following = match messages.try_recv() {
+            Err(TryRecvError::Empty) => writer.flush().map(|()| messages.recv().ok()),
+            Ok(message) => Ok(Some(message)),
+            Err(TryRecvError::Disconnected) => Ok(None),
+        };
+        match outcome.and(following) {
+            Ok(following) => next = following,
+            Err(error) => return error!("the audit log is not written any more: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn counter() -> IntCounter {
+        IntCounter::new("dropped", "dropped").unwrap()
+    }
+
+    fn event(key: &str) -> Event<'_> {
+        let time = "2026-11-25T00:00:00.000Z".to_owned();
+        Event { time, event: "acquire", outcome: "granted", key, who: None, from: None, owner: None, fencing_token: Some(7), reason: None }
+    }
+
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_a_line_of_json() {
+        let output = Output::default();
+        let audit = Audit::to(output.clone(), counter()).unwrap();
+        audit.tell(|| event("a\nb"));
+        audit.tell(|| event("c"));
+        audit.flush();
+        let text = String::from_utf8(output.0.lock().unwrap().clone()).unwrap();
+        let line = |key: &str| {
+            format!("{{\"time\":\"2026-11-25T00:00:00.000Z\",\"event\":\"acquire\",\"outcome\":\"granted\",\"key\":\"{key}\",\"fencing_token\":7}}\n")
+        };
+        assert_eq!(text, line("a\\nb") + &line("c"));
+    }
+
+    /// Takes nothing until it is let.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_slow_reader_leaves_no_room_for_is_counted() {
+        let (let_it, is_let) = sync_channel(0);
+        let dropped = counter();
+        let audit = Audit::to(Stuck(is_let), dropped.clone()).unwrap();
+        let told = 10 * MAX_WAITING;
+        (0..told).for_each(|_| audit.tell(|| event("a")));
+        let lost = dropped.get() as usize;
+        assert!(0 < lost && lost < told, "{lost}");
+        drop(let_it);
+    }
+}

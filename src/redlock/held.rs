@@ -1,0 +1,122 @@
+//! The leases that this gateway handed out, for the metrics: nothing is decided by them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::time::Instant;
+
+use crate::lease::{LeaseId, LockKey};
+use crate::metrics::Metrics;
+
+/// What was handed out and is neither released nor over, as far as this gateway knows: a lease may be released through
+/// another one.
+pub struct Held {
+    leases: Mutex<HashMap<(LockKey, LeaseId), Tenure>>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Copy)]
+struct Tenure {
+    since: Instant,
+    until: Instant,
+}
+
+/// How many are kept, at some 150 bytes each. Those beyond are not counted.
+const MAX: usize = 100_000;
+
+impl Held {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { leases: Mutex::default(), metrics }
+    }
+
+    /// It was handed out, or once more, and lasts `until` then.
+    pub fn begin(&self, key: LockKey, lease: LeaseId, until: Instant) {
+        let (mut leases, now) = (self.leases(), Instant::now());
+        if MAX <= leases.len() && self.forget_what_is_over(&mut leases, now) == 0 {
+            return;
+        }
+        match leases.entry((key, lease)) {
+            Entry::Occupied(mut known) => known.get_mut().until = until,
+            Entry::Vacant(new) => drop(new.insert(Tenure { since: now, until })),
+        }
+    }
+
+    /// It lasts `until` now.
+    pub fn prolong(&self, key: LockKey, lease: LeaseId, until: Instant) {
+        if let Some(tenure) = self.leases().get_mut(&(key, lease)) {
+            tenure.until = until;
+        }
+    }
+
+    /// It was released.
+    pub fn end(&self, key: LockKey, lease: LeaseId) {
+        if let Some(tenure) = self.leases().remove(&(key, lease)) {
+            self.metrics.hold_seconds.observe(tenure.since.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Publishes how many there are.
+    pub fn show(&self) {
+        let mut leases = self.leases();
+        self.forget_what_is_over(&mut leases, Instant::now());
+        self.metrics.leases_held.set(leases.len() as i64);
+    }
+
+    /// How many that were.
+    fn forget_what_is_over(&self, leases: &mut HashMap<(LockKey, LeaseId), Tenure>, now: Instant) -> usize {
+        let before = leases.len();
+        leases.retain(|_, tenure| now < tenure.until);
+        let over = before - leases.len();
+        self.metrics.leases_run_out.inc_by(over as u64);
+        over
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<(LockKey, LeaseId), Tenure>> {
+        self.leases.lock().expect("no code panics while it holds this")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_held_until_it_is_released_or_over() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let held = Held::new(Arc::clone(&metrics));
+        let lease = |n: u8| (LockKey::new(&n.to_string()).unwrap(), LeaseId::from_random([n; LeaseId::RANDOM]));
+        let in_seconds = |seconds| Instant::now() + Duration::from_secs(seconds);
+        for n in 0..3 {
+            held.begin(lease(n).0, lease(n).1, in_seconds(10));
+        }
+        advance(Duration::from_secs(4)).await;
+        held.prolong(lease(1).0, lease(1).1, in_seconds(10));
+        held.end(lease(2).0, lease(2).1);
+        held.end(lease(2).0, lease(2).1);
+        held.show();
+        assert_eq!((metrics.leases_held.get(), metrics.leases_run_out.get()), (2, 0));
+        assert_eq!((metrics.hold_seconds.get_sample_count(), metrics.hold_seconds.get_sample_sum()), (1, 4.0));
+        advance(Duration::from_secs(6)).await;
+        held.show();
+        assert_eq!((metrics.leases_held.get(), metrics.leases_run_out.get()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_a_bound_on_what_is_kept() {
+        let held = Held::new(Arc::new(Metrics::new().unwrap()));
+        let key = LockKey::new("a").unwrap();
+        let lease = |n: usize| LeaseId::new(&format!("{n:022}")).unwrap();
+        for n in 0..=MAX {
+            held.begin(key.clone(), lease(n), Instant::now() + Duration::from_secs(1));
+        }
+        assert_eq!(held.leases().len(), MAX);
+        advance(Duration::from_secs(1)).await;
+        held.begin(key, lease(0), Instant::now() + Duration::from_secs(1));
+        assert_eq!(held.leases().len(), 1);
+    }
+}

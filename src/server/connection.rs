@@ -1,0 +1,72 @@
+//! One connection: whose it is, and the place that it has.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::http::Request;
+use axum::response::Response;
+use futures_util::future::{Either, Ready, ready};
+use tower::Service;
+
+use super::FIRST_HEAD_TIMEOUT;
+use super::places::Place;
+use crate::auth::Peer;
+use crate::http::too_many_connections;
+use crate::metrics::Metrics;
+
+/// The service behind one connection. Tells every request from where it came.
+#[derive(Clone)]
+pub struct Connection<S> {
+    service: S,
+    shared: Arc<Shared>,
+}
+
+/// Ends with the connection.
+struct Shared {
+    place: Place,
+    peer: Peer,
+    begun: Instant,
+    was_asked: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+impl<S> Connection<S> {
+    pub fn new(service: S, place: Place, peer: Peer, metrics: Arc<Metrics>) -> Self {
+        metrics.connections.inc();
+        Self { service, shared: Arc::new(Shared { place, peer, begun: Instant::now(), was_asked: AtomicBool::new(false), metrics }) }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Connection<S>
+where
+    S: Service<Request<B>, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        self.shared.was_asked.store(true, Ordering::Relaxed);
+        if let Place::TurnedAway { max, .. } = self.shared.place {
+            self.shared.metrics.limit_hit("connections");
+            return Either::Right(ready(Ok(too_many_connections(max))));
+        }
+        request.extensions_mut().insert(self.shared.peer.clone());
+        Either::Left(self.service.call(request))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+        if !*self.was_asked.get_mut() && FIRST_HEAD_TIMEOUT <= self.begun.elapsed() {
+            self.metrics.limit_hit("first_head_time");
+        }
+    }
+}

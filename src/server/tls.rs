@@ -1,0 +1,132 @@
+//! The gateway's certificate, and which clients' it wants to see.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use prometheus::IntGauge;
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{CertificateError, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{error, info};
+
+use crate::followed::{self, FollowedFiles};
+use crate::pem::{self, PemError};
+
+/// Where certificates are: PEM files, which are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The gateway's own, with those that vouch for it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Who vouches for clients. Without it clients show no certificate, with it they have to.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why certificates can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error("{path}: {problem}", path = .path.display())]
+    Unusable { path: PathBuf, problem: String },
+}
+
+impl TlsFiles {
+    /// Reads and checks all of them.
+    pub fn read(&self) -> Result<Tls, TlsError> {
+        let contents = self.paths().map(|path| followed::read(path)).collect::<Result<Vec<_>, _>>().map_err(PemError::from)?;
+        Ok(Tls(Arc::new(RwLock::new(self.server_config(&contents)?))))
+    }
+
+    /// Puts every change in force for the connections that are made after it, for ever. Files that became unusable change
+    /// nothing but the log and `stale`.
+    pub async fn follow(self, tls: Tls, stale: IntGauge) {
+        let mut files = FollowedFiles::new(self.paths().cloned());
+        loop {
+            let contents = files.next().await;
+            match contents.map_err(|error| TlsError::Pem(error.into())).and_then(|contents| self.server_config(&contents)) {
+                Ok(config) => {
+                    info!("the certificate {} is in force", self.certificate.display());
+                    tls.replace(config);
+                    stale.set(0);
+                }
+                Err(error) => {
+                    error!("the certificates stay as they are: {error}");
+                    stale.set(1);
+                }
+            }
+        }
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.certificate, &self.key].into_iter().chain(&self.client_ca)
+    }
+
+    /// Of what the files hold, in the order of [`TlsFiles::paths`].
+    fn server_config(&self, contents: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+        let unusable = |path: &Path, error: &dyn std::error::Error| TlsError::Unusable { path: path.to_owned(), problem: error.to_string() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&self.certificate, &error))?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in pem::certificates(path, &contents[2])? {
+                    roots.add(certificate).map_err(|error| unusable(path, &error))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| unusable(path, &error))?)
+            }
+        };
+        let (chain, key) = (pem::certificates(&self.certificate, &contents[0])?, pem::key(&self.key, &contents[1])?);
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&self.key, &error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// The certificates in force. Clones share them.
+#[derive(Clone)]
+pub struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl Tls {
+    fn replace(&self, config: Arc<ServerConfig>) {
+        *self.0.write().expect("no code panics while it holds this") = config;
+    }
+
+    pub async fn handshake(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = Arc::clone(&self.0.read().expect("no code panics while it holds this"));
+        TlsAcceptor::from(config).accept(tcp).await
+    }
+}
+
+/// What the first of `chain`, which was verified, calls its owner: the DNS names and URIs among its alternative names.
+/// Its common name is not looked at, which no TLS library does any more.
+pub fn names(chain: &[CertificateDer<'_>]) -> Arc<[String]> {
+    let Some(Ok(certificate)) = chain.first().map(webpki::EndEntityCert::try_from) else { return Arc::default() };
+    certificate.valid_uri_names().chain(certificate.valid_dns_names()).map(str::to_owned).collect()
+}
+
+/// Why a handshake failed, in a word of few.
+pub fn reason(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return "timeout";
+    }
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::NoCertificatesPresented) => "no_certificate",
+        Some(rustls::Error::InvalidCertificate(problem)) => match problem {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+            CertificateError::UnknownIssuer => "unknown_authority",
+            _ => "bad_certificate",
+        },
+        Some(rustls::Error::AlertReceived(_)) => "refused_by_client",
+        Some(_) => "protocol",
+        None => "hung_up",
+    }
+}

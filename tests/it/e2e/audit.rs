@@ -1,0 +1,76 @@
+//! The audit log, and what the gateway counts of its own leases.
+
+use serde_json::{Value, json};
+
+use super::PATIENT;
+use crate::support::Gateway;
+
+/// The lines of the audit log, without their times and the address.
+fn events(gateway: &Gateway) -> Vec<Value> {
+    let log = gateway.log();
+    let lines = log.lines().filter(|line| line.starts_with("{\"time\":"));
+    lines
+        .map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            let fields = event.as_object_mut().unwrap();
+            assert!(fields.remove("time").unwrap().as_str().unwrap().ends_with('Z'));
+            assert_eq!(fields.remove("from").unwrap(), "127.0.0.1");
+            event
+        })
+        .collect()
+}
+
+#[test]
+fn everything_that_is_done_to_a_lock_is_a_line_of_the_audit_log() {
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // of abc
+    let roster = format!("[[token]]\nname = \"olga\"\nsha256 = \"{digest}\"\nallow = [\"*:\", \"force:\"]\n");
+    let mut gateway = Gateway::start(&[&["--audit", "--tokens", &roster], PATIENT].concat());
+    let ask = |method: &str, target: &str, lease: &str| gateway.ask(method, target, &[("Authorization", "Bearer abc"), ("Lease-Id", lease)]);
+    let (mine, others) = ("mine-0123456789abcdef", "others-0123456789abcd");
+    let token = ask("POST", "/locks/a?owner=job", mine).ok().number("fencing_token");
+    ask("POST", "/locks/a", others);
+    ask("PUT", "/locks/a", mine).ok();
+    ask("DELETE", "/locks/a", others);
+    ask("DELETE", "/locks/a", mine).ok();
+    ask("DELETE", "/locks/a", mine).ok();
+    let next = ask("POST", "/locks/a", mine).ok().number("fencing_token");
+    gateway.ask("DELETE", "/locks/a?force=true&reason=it+hangs", &[("Authorization", "Bearer abc")]).ok();
+    gateway.ask("GET", "/locks/a", &[("Authorization", "Bearer abc")]).ok();
+    gateway.interrupt();
+    assert!(gateway.wait_exit().success());
+    let of = |event: &str, outcome: &str| json!({"event": event, "outcome": outcome, "key": "a", "who": "olga"});
+    let with = |mut event: Value, more: Value| {
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let expected = [
+        with(of("acquire", "granted"), json!({"owner": "job", "fencing_token": token})),
+        with(of("acquire", "locked"), json!({"owner": "olga"})),
+        with(of("extend", "extended"), json!({"fencing_token": token})),
+        of("release", "not_holder"),
+        of("release", "released"),
+        of("release", "not_held"),
+        with(of("acquire", "granted"), json!({"owner": "olga", "fencing_token": next})),
+        with(of("force", "released"), json!({"owner": "olga", "fencing_token": next, "reason": "it hangs"})),
+    ];
+    assert_eq!(events(&gateway), expected);
+    assert!(!gateway.log().contains(mine) && !gateway.log().contains("abc\""));
+}
+
+#[test]
+fn nothing_is_written_that_was_not_asked_for() {
+    let gateway = Gateway::start(PATIENT);
+    gateway.post("/locks/a").ok();
+    assert_eq!(events(&gateway), [] as [Value; 0]);
+}
+
+#[test]
+fn leases_are_counted_from_the_grant_to_the_release() {
+    let gateway = Gateway::start(PATIENT);
+    let granted = gateway.post("/locks/a").ok();
+    gateway.post("/locks/b").ok();
+    assert_eq!(gateway.metric("redlockd_leases_held"), 2.0);
+    gateway.delete("/locks/a", &granted.text("lease_id")).ok();
+    assert_eq!((gateway.metric("redlockd_leases_held"), gateway.metric("redlockd_lease_hold_duration_seconds_count")), (1.0, 1.0));
+    assert_eq!(gateway.metric("redlockd_leases_run_out_total"), 0.0);
+}

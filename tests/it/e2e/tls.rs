@@ -1,0 +1,95 @@
+//! TLS: what the gateway shows, and what it wants to see.
+
+use std::path::Path;
+
+use crate::support::{Authority, CertificateFiles, Gateway, HttpClient, eventually};
+
+/// The flags for a gateway with this certificate.
+fn flags(files: &CertificateFiles) -> Vec<String> {
+    let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
+    vec![flag("tls-cert-file", &files.certificate), flag("tls-key-file", &files.key), "--metrics-listen=127.0.0.1:0".to_owned()]
+}
+
+/// A gateway with this certificate, that lets in clients for whom `clients` vouches, all if there is none.
+fn start(files: &CertificateFiles, clients: Option<&Authority>, more: &[&str]) -> Gateway {
+    let mut flags = flags(files);
+    flags.extend(clients.map(|authority| format!("--tls-client-ca-file={}", authority.file.display())));
+    Gateway::start(&flags.iter().map(String::as_str).chain(["--node-timeout=5s"]).chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+/// What a client that shows `shown` is told before it can ask.
+fn refusal(gateway: &Gateway, authority: &Authority, shown: Option<&CertificateFiles>) -> String {
+    let mut client = HttpClient::over_tls(gateway.address(), authority.client(shown));
+    client.ask("GET", "/livez", &[]).unwrap_err().to_string()
+}
+
+/// Waits until one handshake is counted as refused for `reason`.
+fn refused_once(gateway: &Gateway, reason: &str) {
+    let series = format!("redlockd_tls_refusals_total{{reason=\"{reason}\"}} 1\n");
+    let metrics = || gateway.operations().ask("GET", "/metrics", &[]).unwrap().ok().body;
+    eventually(&format!("{reason} is counted"), || metrics().contains(&series).then_some(()));
+}
+
+#[test]
+fn a_certificate_is_replaced_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new(directory.path(), "old"), Authority::new(directory.path(), "new"));
+    let files = old.issue(&["localhost"]);
+    let gateway = start(&files, None, &[]);
+    let mut kept = HttpClient::over_tls(gateway.address(), old.client(None));
+    kept.ask("POST", "/locks/a", &[]).unwrap().ok();
+    std::fs::write(&files.key, "no key").unwrap();
+    eventually("it says so", || gateway.log().contains("the certificates stay as they are").then_some(()));
+    assert_eq!(gateway.operations().ask("GET", "/metrics", &[]).unwrap().ok().body.matches("redlockd_tls_stale 1\n").count(), 1);
+    HttpClient::over_tls(gateway.address(), old.client(None)).ask("POST", "/locks/b", &[]).unwrap().ok();
+    let next = new.issue(&["localhost"]);
+    std::fs::rename(&next.certificate, &files.certificate).unwrap();
+    std::fs::rename(&next.key, &files.key).unwrap();
+    let believes_new = || HttpClient::over_tls(gateway.address(), new.client(None)).ask("GET", "/livez", &[]);
+    eventually("the new one is in force", || believes_new().ok());
+    assert!(refusal(&gateway, &old, None).contains("UnknownIssuer"));
+    kept.ask("POST", "/locks/c", &[]).unwrap().ok();
+}
+
+#[test]
+fn every_client_certificate_that_is_no_good_has_its_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let (ours, foreign) = (Authority::new(directory.path(), "ours"), Authority::new(directory.path(), "foreign"));
+    let gateway = start(&ours.issue(&["localhost"]), Some(&ours), &[]);
+    for (shown, told, reason) in [
+        (None, "CertificateRequired", "no_certificate"),
+        (Some(foreign.issue(&["worker"])), "UnknownCA", "unknown_authority"),
+        (Some(ours.issue_expired(&["worker"])), "CertificateExpired", "expired"),
+    ] {
+        let said = refusal(&gateway, &ours, shown.as_ref());
+        assert!(said.contains(told), "{said}");
+        refused_once(&gateway, reason);
+    }
+    let mut good = HttpClient::over_tls(gateway.address(), ours.client(Some(&ours.issue(&["worker"]))));
+    good.ask("POST", "/locks/a", &[]).unwrap().ok();
+}
+
+#[test]
+fn a_name_in_a_certificate_is_an_identity() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path(), "ours");
+    let roster = "[[certificate]]\nname = \"billing\"\nsan = \"spiffe://example.org/billing\"\nallow = [\"*:billing/\"]\n";
+    let gateway = start(&authority.issue(&["localhost"]), Some(&authority), &["--tokens", roster]);
+    let client = |names: &[&str]| HttpClient::over_tls(gateway.address(), authority.client(Some(&authority.issue(names))));
+    let mut billing = client(&["billing.local", "spiffe://example.org/billing"]);
+    assert_eq!(billing.ask("POST", "/locks/billing/42", &[]).unwrap().ok().text("owner"), "billing");
+    assert_eq!(billing.ask("POST", "/locks/orders/42", &[]).unwrap().problem(), (403, "forbidden".into()));
+    let stranger = client(&["spiffe://example.org/orders"]).ask("POST", "/locks/billing/43", &[]).unwrap();
+    assert!(stranger.problem() == (401, "unauthorized".into()) && stranger.text("detail").contains("certificate"), "{stranger:?}");
+    // A token that is shown decides, even a wrong one.
+    let wrong = billing.ask("POST", "/locks/billing/43", &[("Authorization", "Bearer nobody")]).unwrap();
+    assert_eq!(wrong.problem(), (401, "unauthorized".into()));
+}
+
+#[test]
+fn whoever_does_not_speak_tls_is_let_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = start(&Authority::new(directory.path(), "ours").issue(&["localhost"]), None, &[]);
+    assert!(gateway.client().ask("GET", "/livez", &[]).is_err());
+    refused_once(&gateway, "protocol");
+}
