@@ -16,7 +16,7 @@ const LOG: &str = "redis.log";
 /// How often a port may turn out to be taken between asking for a free one and using it.
 const PORTS_TO_TRY: usize = 10;
 /// For commands of the tests themselves.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server on a loopback port with a directory of its own. It dies with this value.
 pub struct RedisServer {
