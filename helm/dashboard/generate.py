@@ -165,6 +165,24 @@ def build():
                 query(f"{rate('redlockd_auth_refusals_total', JOB, 'reason')} or vector(0)", "{{reason}}"),
             )
         )
+        .with_panel(
+            lines(
+                "Leases",
+                "That gateways granted and that are neither released by them nor over.",
+                "none",
+                query(f"sum by (instance) (redlockd_leases_held{{{JOB}}})", "{{instance}}"),
+            )
+        )
+        .with_panel(
+            lines(
+                "How long leases are held",
+                "From the grant to the release. Those that run out are counted beside it: their holders died, or gave no thought to releasing.",
+                "s",
+                query(quantile(0.5, "redlockd_lease_hold_duration_seconds", JOB), "p50"),
+                query(quantile(0.99, "redlockd_lease_hold_duration_seconds", JOB), "p99"),
+                query(f"sum(rate(redlockd_leases_run_out_total{{{JOB}}}[$__rate_interval]))", "run out in a second"),
+            )
+        )
         .with_row(dashboard.Row("How are the nodes?"))
         .with_panel(
             number(
@@ -226,6 +244,14 @@ def build():
                 query(rate("redlockd_node_faults_total", JOB, "node"), "{{node}}"),
             )
         )
+        .with_panel(
+            lines(
+                "Connections to nodes",
+                "For votes, by whether one is in use. All of them busy all the time means that node_concurrency is the bound.",
+                "none",
+                query(f"sum by (node, state) (redlockd_node_connections{{{JOB}}})", "{{node}} {{state}}"),
+            )
+        )
         .with_row(dashboard.Row("How are the gateways?"))
         .with_panel(
             lines(
@@ -249,6 +275,23 @@ def build():
                 "That are being worked on.",
                 "none",
                 query(f"redlockd_http_requests_in_flight{{{JOB}}}", "{{instance}}"),
+            )
+        )
+        .with_panel(
+            lines(
+                "Connections of clients",
+                "That are open.",
+                "none",
+                query(f"redlockd_connections{{{JOB}}}", "{{instance}}"),
+            )
+        )
+        .with_panel(
+            lines(
+                "Bounds that were reached",
+                "Requests and connections over a bound, and TLS handshakes that failed.",
+                "ops",
+                query(f"{rate('redlockd_limits_hit_total', JOB, 'limit')} or vector(0)", "{{limit}}"),
+                query(f"{rate('redlockd_tls_refusals_total', JOB, 'reason')} or vector(0)", "TLS {{reason}}"),
             )
         )
         .with_panel(

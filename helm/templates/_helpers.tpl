@@ -55,8 +55,11 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
 {{- if ne (add $own $secret $listed) 1 -}}
 {{- fail "nodes: set exactly one of nodes.addresses, nodes.existingSecret and valkey.enabled" -}}
 {{- end -}}
-{{- if and (not .Values.auth.existingSecret) (not .Values.auth.insecureNoAuth) -}}
-{{- fail "auth: set auth.existingSecret (redlockd token new --file tokens.toml makes its content), or auth.insecureNoAuth if whoever reaches the service may do everything" -}}
+{{- if and (not .Values.auth.existingSecret) (not .Values.tls.clientCaSecret) (not .Values.auth.insecureNoAuth) -}}
+{{- fail "auth: set auth.existingSecret (redlockd token new --file tokens.toml makes its content) or tls.clientCaSecret, or auth.insecureNoAuth if whoever reaches the service may do everything" -}}
+{{- end -}}
+{{- if and .Values.tls.clientCaSecret (not .Values.tls.existingSecret) -}}
+{{- fail "tls: clients show certificates over TLS only; set tls.existingSecret beside tls.clientCaSecret" -}}
 {{- end -}}
 {{- end -}}
 
@@ -72,6 +75,25 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
 {{- else -}}
 {{- join "," .Values.nodes.addresses -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The secrets whose files the gateways read: what is mounted, and where. */}}
+{{- define "redlockd.files" -}}
+{{- with .Values.auth.existingSecret }}
+tokens: {secret: {{ . }}, path: /etc/redlockd}
+{{- end }}
+{{- with .Values.tls.existingSecret }}
+tls: {secret: {{ . }}, path: /etc/redlockd-tls}
+{{- end }}
+{{- with .Values.tls.clientCaSecret }}
+tls-clients: {secret: {{ . }}, path: /etc/redlockd-tls-clients}
+{{- end }}
+{{- with .Values.nodes.tls.caSecret }}
+nodes-ca: {secret: {{ . }}, path: /etc/redlockd-nodes-ca}
+{{- end }}
+{{- with .Values.nodes.tls.clientSecret }}
+nodes-tls: {secret: {{ . }}, path: /etc/redlockd-nodes-tls}
+{{- end }}
 {{- end -}}
 
 {{/* Nothing in the containers needs any right. */}}

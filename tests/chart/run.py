@@ -86,6 +86,9 @@ REFUSALS = [
     ("addresses.yaml", "valkey.enabled=true", "exactly one of"),
     ("evaluation.yaml", "valkey.enabled=false", "exactly one of"),
     ("evaluation.yaml", "auth.insecureNoAuth=false", "auth.existingSecret"),
+    ("evaluation.yaml", "tls.clientCaSecret=clients", "tls.existingSecret"),
+    ("evaluation.yaml", "tls.existingSecret=Not_a_name", "/tls/existingSecret"),
+    ("evaluation.yaml", "settings.rate_limit=-1", "/settings/rate_limit"),
 ]
 
 
@@ -137,8 +140,28 @@ def check_secrets(chart):
     variables = environment_of(resources)
     assert variables["REDLOCKD_NODES"] == {"name": "REDLOCKD_NODES", "valueFrom": {"secretKeyRef": {"name": "redlockd-nodes", "key": "nodes"}}}
     assert variables["REDLOCKD_TOKENS_FILE"]["value"] == "/etc/redlockd/tokens.toml" and "REDLOCKD_INSECURE_NO_AUTH" not in variables
-    mount = gateway_of(resources)["volumeMounts"][0]
-    assert mount["mountPath"] == "/etc/redlockd" and "subPath" not in mount and mount["readOnly"] is True
+    mounts = gateway_of(resources)["volumeMounts"]
+    assert all("subPath" not in mount and mount["readOnly"] is True for mount in mounts)
+    volumes = {volume["name"]: volume["secret"]["secretName"] for volume in one(resources, "Deployment")["spec"]["template"]["spec"]["volumes"]}
+    assert {mount["mountPath"]: volumes[mount["name"]] for mount in mounts} == {
+        "/etc/redlockd": "redlockd-tokens",
+        "/etc/redlockd-tls": "redlockd-tls",
+        "/etc/redlockd-tls-clients": "redlockd-clients",
+        "/etc/redlockd-nodes-ca": "redlockd-nodes-ca",
+        "/etc/redlockd-nodes-tls": "redlockd-nodes-client",
+    }
+    for name, path in [
+        ("TLS_CERT_FILE", "/etc/redlockd-tls/tls.crt"),
+        ("TLS_KEY_FILE", "/etc/redlockd-tls/tls.key"),
+        ("TLS_CLIENT_CA_FILE", "/etc/redlockd-tls-clients/ca.crt"),
+        ("NODE_TLS_CA_FILE", "/etc/redlockd-nodes-ca/ca.crt"),
+        ("NODE_TLS_CERT_FILE", "/etc/redlockd-nodes-tls/tls.crt"),
+        ("NODE_TLS_KEY_FILE", "/etc/redlockd-nodes-tls/tls.key"),
+    ]:
+        assert variables[f"REDLOCKD_{name}"]["value"] == path, name
+    assert variables["REDLOCKD_RATE_LIMIT"]["value"] == "1000000" and variables["REDLOCKD_AUDIT"]["value"] == "true"
+    by_certificate = environment_of(chart.render("production.yaml", "--set", "auth.existingSecret="))
+    assert not {"REDLOCKD_TOKENS_FILE", "REDLOCKD_INSECURE_NO_AUTH"} & set(by_certificate)
 
 
 def check_life(chart):
