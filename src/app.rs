@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::audit::Audit;
-use crate::auth::{Guard, Pace, SourceError};
+use crate::auth::{Guard, Issuer, Pace, RosterSource, SourceError};
 use crate::config::Config;
 use crate::diagnosis::Diagnosis;
 use crate::http::{AppState, Draining, HttpSettings, RunsOn, operations_router, router};
@@ -144,9 +144,19 @@ fn server_of_metrics(listener: TcpListener, state: AppState) -> std::io::Result<
 
 /// Lets in whom the configuration names, and follows its changes.
 fn guard(config: &Config, metrics: &Metrics) -> Result<Guard, SourceError> {
-    let Some(source) = &config.tokens else { return Ok(Guard::Open) };
-    let guard = Guard::with(source.read()?);
-    tokio::spawn(source.clone().follow(guard.clone(), metrics.roster_stale.clone()));
+    if config.tokens.is_none() && config.jwt.is_none() {
+        return Ok(Guard::Open);
+    }
+    let issuer = config.jwt.as_ref().map(|jwt| {
+        let issuer = Arc::new(Issuer::new(jwt.rules.clone()));
+        tokio::spawn(jwt.keys.clone().follow(Arc::clone(&issuer), metrics.jwks_stale.clone()));
+        issuer
+    });
+    let roster = config.tokens.as_ref().map(RosterSource::read).transpose()?.unwrap_or_default();
+    let guard = Guard::with(roster, issuer);
+    if let Some(source) = &config.tokens {
+        tokio::spawn(source.clone().follow(guard.clone(), metrics.roster_stale.clone()));
+    }
     Ok(guard)
 }
 

@@ -1,9 +1,10 @@
-//! The little HTTP/1.1 client behind the benchmark and the health check: plain http, one connection, bounded answers.
+//! The little HTTP/1.1 client behind the benchmark, the health check and the keys of issuers: one connection, bounded answers.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,20 +16,26 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Answers of the gateway are a few hundred bytes; listing the votes of every node stays far below this.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Longer than one lost SYN, which Linux repeats after a second, and then after two more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where to connect and what to ask for, from a URL of the form `http://host[:port][/path][?query]`.
+/// Where to connect and what to ask for, from a URL of the form `http[s]://host[:port][/path][?query]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpUrl {
     host: String,
     port: u16,
+    is_tls: bool,
     authority: HeaderValue,
     target: Uri,
 }
@@ -38,9 +45,7 @@ pub struct HttpUrl {
 pub enum UrlError {
     #[error("the URL cannot be read: {0}")]
     Malformed(#[source] hyper::http::Error),
-    #[error("https is not supported here; use http://, on the gateway's own machine or through a proxy that ends TLS")]
-    Https,
-    #[error("the URL must start with http://")]
+    #[error("the URL must start with http:// or https://")]
     NotHttp,
     #[error("the port is not a number from 1 to 65535")]
     Port,
@@ -65,16 +70,42 @@ pub enum ClientError {
 pub struct HttpConnection {
     sender: SendRequest<Empty<Bytes>>,
     /// `None` once the connection has ended.
-    driver: Option<http1::Connection<TokioIo<TcpStream>, Empty<Bytes>>>,
+    driver: Option<http1::Connection<TokioIo<Box<dyn Io>>, Empty<Bytes>>>,
     authority: HeaderValue,
 }
+
+/// What is in the open or over TLS.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// An answer whose body has been read to the end.
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// Empty on success: nobody asks for it.
-    refusal: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// Why a document could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    TooLate(Duration),
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    #[error("the answer is not UTF-8")]
+    NotText,
+}
+
+/// The document at `url`. Redirections are not followed.
+pub async fn fetch(url: &HttpUrl, within: Duration) -> Result<String, FetchError> {
+    let answer = timeout(within, async { HttpConnection::connect(url).await?.exchange(Method::GET, url.target.clone(), HeaderMap::new()).await });
+    let answer = answer.await.map_err(|_| FetchError::TooLate(within))??;
+    if !answer.status.is_success() {
+        return Err(FetchError::Status(answer.status));
+    }
+    String::from_utf8(answer.body).map_err(|_| FetchError::NotText)
 }
 
 /// The part of a problem document (RFC 9457) that matters here.
@@ -97,18 +128,24 @@ impl FromStr for HttpUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let uri = Uri::from_str(text).map_err(|error| UrlError::Malformed(error.into()))?;
-        match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => return Err(UrlError::Https),
+        let is_tls = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
             _ => return Err(UrlError::NotHttp),
-        }
+        };
         let authority = uri.authority().ok_or(UrlError::NotHttp)?;
         if authority.as_str().contains('@') {
             return Err(UrlError::UserInfo);
         }
         let port = match authority.port_u16() {
             Some(port) if 0 < port => port,
-            None if authority.as_str() == authority.host() => 80,
+            None if authority.as_str() == authority.host() => {
+                if is_tls {
+                    443
+                } else {
+                    80
+                }
+            }
             _ => return Err(UrlError::Port),
         };
         let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -116,6 +153,7 @@ impl FromStr for HttpUrl {
             // An IPv6 address stands in brackets in a URL and without them in a socket address.
             host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
             port,
+            is_tls,
             authority: HeaderValue::from_str(authority.as_str()).map_err(|error| UrlError::Malformed(error.into()))?,
             target: target.into(),
         })
@@ -131,7 +169,9 @@ impl HttpConnection {
             Ok(stream)
         });
         let unreachable = |source| ClientError::Connect { authority: String::from_utf8_lossy(url.authority.as_bytes()).into_owned(), source };
-        let (sender, driver) = http1::handshake(TokioIo::new(stream.map_err(unreachable)?)).await?;
+        let stream = stream.map_err(unreachable)?;
+        let io: Box<dyn Io> = if url.is_tls { Box::new(secured(url, stream).await.map_err(unreachable)?) } else { Box::new(stream) };
+        let (sender, driver) = http1::handshake(TokioIo::new(io)).await?;
         Ok(Self { sender, driver: Some(driver), authority: url.authority.clone() })
     }
 
@@ -145,7 +185,7 @@ impl HttpConnection {
         let mut answer = pin!(async {
             sender.ready().await?;
             let (head, body) = sender.send_request(request).await?.into_parts();
-            Ok(Answer { refusal: read(body, head.status).await?, status: head.status, headers: head.headers })
+            Ok(Answer { body: read(body).await?, status: head.status, headers: head.headers })
         });
         poll_fn(|context| {
             if let Poll::Ready(answer) = answer.as_mut().poll(context) {
@@ -165,22 +205,31 @@ impl Answer {
     /// The problem document of a refusal, if it has one that can be read.
     pub fn problem(&self) -> Option<Problem> {
         let kind = self.headers.get(CONTENT_TYPE)?.as_bytes();
-        if kind.starts_with(b"application/problem+json") { serde_json::from_slice(&self.refusal).ok() } else { None }
+        if kind.starts_with(b"application/problem+json") { serde_json::from_slice(&self.body).ok() } else { None }
     }
 }
 
-async fn read(mut body: Incoming, status: StatusCode) -> Result<Vec<u8>, ClientError> {
+/// TLS to whom the system trusts, or those in the file that `SSL_CERT_FILE` names.
+async fn secured(url: &HttpUrl, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
+        let mut roots = RootCertStore::empty();
+        // Those that can't be read vouch for nobody.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    });
+    let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
+    let handshake = TlsConnector::from(Arc::clone(&CONFIG)).connect(name, stream);
+    timeout(CONNECT_TIMEOUT, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn read(mut body: Incoming) -> Result<Vec<u8>, ClientError> {
     let mut kept = Vec::new();
-    let mut length = 0;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        length += data.len();
-        if MAX_BODY_BYTES < length {
+        if MAX_BODY_BYTES < kept.len() + data.len() {
             return Err(ClientError::TooLong);
         }
-        if !status.is_success() {
-            kept.extend_from_slice(&data);
-        }
+        kept.extend_from_slice(&data);
     }
     Ok(kept)
 }
@@ -194,6 +243,7 @@ mod tests {
         for (text, host, port, authority, target) in [
             ("http://127.0.0.1:8080", "127.0.0.1", 8080, "127.0.0.1:8080", "/"),
             ("http://gateway/readyz?verbose", "gateway", 80, "gateway", "/readyz?verbose"),
+            ("https://gateway/readyz", "gateway", 443, "gateway", "/readyz"),
             ("HTTP://gateway?verbose", "gateway", 80, "gateway", "/?verbose"),
             ("http://[::1]:8080/readyz", "::1", 8080, "[::1]:8080", "/readyz"),
             ("http://gateway/#part", "gateway", 80, "gateway", "/"),
@@ -207,10 +257,10 @@ mod tests {
     #[test]
     fn other_urls_are_refused_and_never_repeated() {
         for (text, sentence) in [
-            ("https://gateway", "https is not supported here; use http://, on the gateway's own machine or through a proxy that ends TLS"),
-            ("gateway:8080", "the URL must start with http://"),
-            ("/readyz", "the URL must start with http://"),
-            ("unix://gateway", "the URL must start with http://"),
+            ("ftp://gateway", "the URL must start with http:// or https://"),
+            ("gateway:8080", "the URL must start with http:// or https://"),
+            ("/readyz", "the URL must start with http:// or https://"),
+            ("unix://gateway", "the URL must start with http:// or https://"),
             ("http://user:secret@gateway", "a user and password in a URL are not supported"),
             ("http://", "the URL cannot be read: empty string"),
             ("http://gateway:99999", "the port is not a number from 1 to 65535"),

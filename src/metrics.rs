@@ -59,6 +59,8 @@ pub struct Metrics {
     pub tls_stale: IntGauge,
     /// 1 while the file with the tokens can't be read and an older one is in force.
     pub roster_stale: IntGauge,
+    /// 1 while the issuer's keys can't be had and older ones, or none, are in force.
+    pub jwks_stale: IntGauge,
     /// Requests that were not let in, by reason.
     auth_refusals: IntCounterVec,
     /// From the grant of a lease to its release, both by this gateway.
@@ -149,6 +151,10 @@ impl Metrics {
             roster_stale: keep(
                 &registry,
                 IntGauge::new("redlockd_roster_stale", "Whether the file with the tokens can't be read, so that what it said before is in force."),
+            )?,
+            jwks_stale: keep(
+                &registry,
+                IntGauge::new("redlockd_jwks_stale", "Whether the keys of the issuer of tokens can't be had, so that those before are in force."),
             )?,
             auth_refusals: keep(
                 &registry,

@@ -55,8 +55,8 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
 {{- if ne (add $own $secret $listed) 1 -}}
 {{- fail "nodes: set exactly one of nodes.addresses, nodes.existingSecret and valkey.enabled" -}}
 {{- end -}}
-{{- if and (not .Values.auth.existingSecret) (not .Values.tls.clientCaSecret) (not .Values.auth.insecureNoAuth) -}}
-{{- fail "auth: set auth.existingSecret (redlockd token new --file tokens.toml makes its content) or tls.clientCaSecret, or auth.insecureNoAuth if whoever reaches the service may do everything" -}}
+{{- if and (not .Values.auth.existingSecret) (not .Values.tls.clientCaSecret) (not .Values.settings.jwks) (not .Values.auth.insecureNoAuth) -}}
+{{- fail "auth: set auth.existingSecret (redlockd token new --file tokens.toml makes its content), tls.clientCaSecret or settings.jwks, or auth.insecureNoAuth if whoever reaches the service may do everything" -}}
 {{- end -}}
 {{- if and .Values.tls.clientCaSecret (not .Values.tls.existingSecret) -}}
 {{- fail "tls: clients show certificates over TLS only; set tls.existingSecret beside tls.clientCaSecret" -}}

@@ -47,6 +47,10 @@ impl Digest {
         u64::from_be_bytes(self.0[..8].try_into().expect("8 of 32 bytes are 8"))
     }
 
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Takes as long for one that is right in part as for one that is all wrong.
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()

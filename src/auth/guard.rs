@@ -2,31 +2,40 @@
 
 use std::sync::{Arc, RwLock};
 
-use super::{Caller, Digest, Peer, Roster};
+use super::{Caller, Digest, Issuer, JwtError, Peer, Roster};
 
 /// Looks at credentials. Clones share the roster.
 #[derive(Clone)]
 pub enum Guard {
     /// Everybody may do everything.
     Open,
-    /// Whoever is on the roster may do what it says.
-    Closed(Arc<RwLock<Roster>>),
+    /// Whoever is known may do what its grants say.
+    Closed(Arc<Acquaintances>),
+}
+
+/// Whom a gateway knows.
+pub struct Acquaintances {
+    roster: RwLock<Roster>,
+    issuer: Option<Arc<Issuer>>,
 }
 
 /// Why a caller is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotKnown {
     /// It showed nothing.
     NothingShown,
     /// It showed a token that is on no roster.
     Stranger,
+    /// It showed a JSON Web Token that does not count.
+    Jwt(JwtError),
     /// It showed a certificate only, none of whose names is on the roster.
     StrangeCertificate,
 }
 
 impl Guard {
-    pub fn with(roster: Roster) -> Self {
-        Self::Closed(Arc::new(RwLock::new(roster)))
+    /// Knows those on `roster`, and those to whom `issuer` gave a token.
+    pub fn with(roster: Roster, issuer: Option<Arc<Issuer>>) -> Self {
+        Self::Closed(Arc::new(Acquaintances { roster: RwLock::new(roster), issuer }))
     }
 
     pub fn is_open(&self) -> bool {
@@ -35,9 +44,12 @@ impl Guard {
 
     /// Who shows this bearer token, or if it shows none, this certificate.
     pub fn who(&self, shown: Option<&str>, peer: Option<&Peer>) -> Result<Caller, NotKnown> {
-        let Self::Closed(roster) = self else { return Ok(Caller::Anybody) };
+        let Self::Closed(acquaintances) = self else { return Ok(Caller::Anybody) };
+        if let (Some(token), Some(issuer)) = (shown.filter(|token| Issuer::looks_like(token)), &acquaintances.issuer) {
+            return issuer.who(token).map(Caller::Known).map_err(NotKnown::Jwt);
+        }
         let digest = shown.map(Digest::of);
-        let roster = roster.read().expect("no code panics while it holds this");
+        let roster = acquaintances.roster.read().expect("no code panics while it holds this");
         let (found, otherwise) = match (digest, peer) {
             (Some(digest), _) => (roster.find(&digest), NotKnown::Stranger),
             (None, Some(peer)) if !peer.names.is_empty() => (roster.find_certificate(&peer.names), NotKnown::StrangeCertificate),
@@ -48,8 +60,8 @@ impl Guard {
 
     /// Puts another roster in force, for all requests that come from now on.
     pub fn replace(&self, new: Roster) {
-        if let Self::Closed(roster) = self {
-            *roster.write().expect("no code panics while it holds this") = new;
+        if let Self::Closed(acquaintances) = self {
+            *acquaintances.roster.write().expect("no code panics while it holds this") = new;
         }
     }
 }

@@ -198,7 +198,7 @@ mod tests {
             ("http://127.0.0.1:1", 0, "0 connections are not possible; allowed are 1 to 10000"),
             ("http://127.0.0.1:1", 10_001, "10001 connections are not possible; allowed are 1 to 10000"),
             ("http://127.0.0.1:1?ttl=1s", 1, "the target must be the gateway's base URL, without a query"),
-            ("ftp://127.0.0.1", 1, "the URL must start with http://"),
+            ("ftp://127.0.0.1", 1, "the URL must start with http:// or https://"),
         ] {
             assert_eq!(http_targets(url, n).await.err().unwrap().to_string(), sentence);
         }

@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, ConfigError, Layered, LogFormat, LogSettings};
-use crate::auth::RosterSource;
+use super::{Config, ConfigError, JwtConfig, Layered, LogFormat, LogSettings};
+use crate::auth::{JwksSource, JwtRules, RosterSource};
+use crate::http_client::UrlError;
 use crate::lease::{LockKey, Quorum, Ttl, TtlBounds};
 use crate::node::redis::{NodeAddress, NodeCertificates};
 use crate::node::{Agreement, Members};
@@ -40,6 +41,7 @@ impl Config {
             listen: address(layered, "listen", &settings.listen)?,
             metrics_listen: metrics_listen(layered)?,
             tokens,
+            jwt: jwt(layered)?,
             tls,
             rate_limit: NonZeroU32::new(within(layered, "rate_limit", settings.rate_limit.unwrap_or(0), 0, 1_000_000)?),
             max_requests: within(layered, "max_requests", settings.max_requests.unwrap_or(4096), 1, 1_000_000)?,
@@ -66,7 +68,7 @@ impl Config {
 
     /// Whether nobody is served who did not show a token or a certificate.
     pub fn asks_who(&self) -> bool {
-        self.tokens.is_some() || self.tls.as_ref().is_some_and(|files| files.client_ca.is_some())
+        self.tokens.is_some() || self.jwt.is_some() || self.tls.as_ref().is_some_and(|files| files.client_ca.is_some())
     }
 
     /// Where others can reach it somebody has to be asked, or the operator has to say that nobody is.
@@ -75,7 +77,7 @@ impl Config {
             return Ok(());
         }
         let problem = format!(
-            "{} can be reached from other machines, and nobody would be asked for a token; set tokens_file (redlockd token new writes it) or tls_client_ca_file, or insecure_no_auth if whoever reaches the port may do everything",
+            "{} can be reached from other machines, and nobody would be asked for a token; set tokens_file (redlockd token new writes it), jwks or tls_client_ca_file, or insecure_no_auth if whoever reaches the port may do everything",
             self.listen
         );
         Err(impossible(layered, "listen", problem))
@@ -87,7 +89,7 @@ impl Config {
             return Ok(address);
         }
         if given(&layered.settings.tls_cert_file).is_some() {
-            let problem = "with TLS the gateway has to be asked elsewhere whether it is well; set metrics_listen, or pass --url";
+            let problem = "with TLS the gateway is to be asked elsewhere whether it is well, or by the name in its certificate; set metrics_listen, or pass --url";
             return Err(impossible(layered, "tls_cert_file", problem));
         }
         address(layered, "listen", &layered.settings.listen)
@@ -155,6 +157,27 @@ fn tokens(layered: &Layered, certificates_are_shown: bool) -> Result<Option<Rost
         return Err(impossible(layered, name, "it names certificates, which clients show only if tls_client_ca_file is set"));
     }
     Ok(Some(source))
+}
+
+fn jwt(layered: &Layered) -> Result<Option<JwtConfig>, ConfigError> {
+    let settings = &layered.settings;
+    let (keys, issuer, audience) = (given(&settings.jwks), given(&settings.jwt_issuer), given(&settings.jwt_audience));
+    let Some(keys) = keys else {
+        let name = if issuer.is_some() { "jwt_issuer" } else { "jwt_audience" };
+        let alone = Err(impossible(layered, name, "without the keys of the issuer no token can be checked; set jwks"));
+        return if issuer.is_none() && audience.is_none() { Ok(None) } else { alone };
+    };
+    let missing =
+        |name| impossible(layered, name, "jwks is set, and tokens have to be of one issuer, for this gateway; set jwt_issuer and jwt_audience");
+    let (issuer, audience) = (issuer.ok_or_else(|| missing("jwt_issuer"))?, audience.ok_or_else(|| missing("jwt_audience"))?);
+    let grants_claim = given(&settings.jwt_grants_claim).ok_or_else(|| impossible(layered, "jwt_grants_claim", "it must not be empty"))?;
+    let keys = if keys.contains("://") {
+        JwksSource::Url(keys.parse().map_err(|error: UrlError| impossible(layered, "jwks", error.to_string()))?)
+    } else {
+        JwksSource::File(keys.into())
+    };
+    keys.check().map_err(|error| impossible(layered, "jwks", error.to_string()))?;
+    Ok(Some(JwtConfig { keys, rules: JwtRules { issuer, audience, grants_claim } }))
 }
 
 fn metrics_listen(layered: &Layered) -> Result<Option<SocketAddr>, ConfigError> {

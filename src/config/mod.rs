@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use layers::{Layered, Origin, unknown_variable};
 pub use settings::Settings;
 
-use crate::auth::RosterSource;
+use crate::auth::{JwksSource, JwtRules, RosterSource};
 use crate::lease::{Ttl, TtlBounds};
 use crate::node::Agreement;
 use crate::node::redis::NodeAddress;
@@ -26,6 +26,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Who may ask; none if everybody may.
     pub tokens: Option<RosterSource>,
+    /// Whose JSON Web Tokens count; none if no one's do.
+    pub jwt: Option<JwtConfig>,
     /// Certificates for `listen`; none to be asked in the open.
     pub tls: Option<TlsFiles>,
     pub max_connections: usize,
@@ -50,6 +52,13 @@ pub struct Config {
     /// Whether who did what to which lock is written to standard output.
     pub audit: bool,
     pub log: LogSettings,
+}
+
+/// An issuer of tokens, and its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtConfig {
+    pub keys: JwksSource,
+    pub rules: JwtRules,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,6 +29,26 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<String>,
 
+    /// The keys of an issuer of JSON Web Tokens, a JWKS: a file, or a URL
+    #[arg(long, env = "REDLOCKD_JWKS", value_name = "FILE|URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
+
+    /// Who that issuer is, as its tokens say in `iss`
+    #[arg(long, env = "REDLOCKD_JWT_ISSUER", value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt_issuer: Option<String>,
+
+    /// For whom tokens have to be, as they say in `aud`
+    #[arg(long, env = "REDLOCKD_JWT_AUDIENCE", value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt_audience: Option<String>,
+
+    /// The claim of a token that has its grants, as a list or with blanks between [default: redlockd]
+    #[arg(long, env = "REDLOCKD_JWT_GRANTS_CLAIM", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt_grants_claim: Option<String>,
+
     /// A file with the gateway's certificate, in the PEM format, with those that vouch for it; clients then use https
     #[arg(long, env = "REDLOCKD_TLS_CERT_FILE", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,6 +202,10 @@ impl Settings {
             metrics_listen: text(""),
             tokens_file: text(""),
             tokens: text(""),
+            jwks: text(""),
+            jwt_issuer: text(""),
+            jwt_audience: text(""),
+            jwt_grants_claim: text("redlockd"),
             tls_cert_file: text(""),
             tls_key_file: text(""),
             tls_client_ca_file: text(""),

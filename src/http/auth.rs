@@ -120,6 +120,10 @@ fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
     })?;
     found.map_err(|not_known| {
         let (reason, detail) = match not_known {
+            NotKnown::Jwt(error) => {
+                state.metrics.auth_refused("jwt");
+                return Problem::unauthorized(format!("The JSON Web Token does not count: {error}."));
+            }
             NotKnown::NothingShown => ("nothing_shown", "This gateway wants to know who asks: send Authorization: Bearer and a token."),
             NotKnown::StrangeCertificate => {
                 ("strange_certificate", "None of the names in the certificate is known here; it may have been withdrawn.")

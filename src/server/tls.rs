@@ -69,7 +69,7 @@ impl TlsFiles {
     /// Of what the files hold, in the order of [`TlsFiles::paths`].
     fn server_config(&self, contents: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
         let unusable = |path: &Path, error: &dyn std::error::Error| TlsError::Unusable { path: path.to_owned(), problem: error.to_string() };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable(&self.certificate, &error))?;

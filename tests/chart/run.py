@@ -160,6 +160,10 @@ def check_secrets(chart):
     ]:
         assert variables[f"REDLOCKD_{name}"]["value"] == path, name
     assert variables["REDLOCKD_RATE_LIMIT"]["value"] == "1000000" and variables["REDLOCKD_AUDIT"]["value"] == "true"
+    by_issuer = chart.render("addresses.yaml", "--set", "auth.existingSecret=")
+    variables = environment_of(by_issuer)
+    assert variables["REDLOCKD_JWKS"]["value"] == "https://issuer.example.com/jwks.json" and "REDLOCKD_INSECURE_NO_AUTH" not in variables
+    assert {"ports": [{"port": 443}]} in one(by_issuer, "NetworkPolicy")["spec"]["egress"]
     by_certificate = environment_of(chart.render("production.yaml", "--set", "auth.existingSecret="))
     assert not {"REDLOCKD_TOKENS_FILE", "REDLOCKD_INSECURE_NO_AUTH"} & set(by_certificate)
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Breaks the rules of the protocol one at a time and tells which tests notice.
 
-    tests/mutants/run.py [--seeds N] [WORDS]
+    tests/mutants/run.py [--seeds N] [--first N] [--last N] [WORDS]
 
-For every mutant whose name holds WORDS a copy of the sources is altered in one place and built, and the levels below run
-on it. A mutant that no level notices must say why it does no harm; otherwise the exit code is 1.
+For every mutant, or those from the first to the last whose names hold WORDS, a copy of the sources is altered in one
+place and built, and the levels below run on it. A mutant that no level notices must say why it does no harm; otherwise
+the exit code is 1.
 """
 import argparse
 import os
@@ -83,13 +84,15 @@ def judge(mutant, seeds):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--last", type=int, default=len(MUTANTS))
     parser.add_argument("words", nargs="?", default="")
     options = parser.parse_args()
     copy_sources()
     build("the unaltered source", options.seeds)
     if failing := notices(options.seeds):
         sys.exit(f"{', '.join(failing)} fail on the unaltered sources, so they can notice nothing")
-    chosen = [mutant for mutant in MUTANTS if options.words in mutant.name]
+    chosen = [mutant for mutant in MUTANTS[options.first - 1 : options.last] if options.words in mutant.name]
     noticed, missed = 0, 0
     for mutant in chosen:
         by = judge(mutant, options.seeds)

@@ -96,3 +96,38 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::lease::{AcquireVote, AttemptId, ExtendVote, InspectVote, LeaseId};
+    use crate::node::{Agreement, Command, Epoch, Hello, Members, Reply};
+
+    #[test]
+    fn what_is_over_and_not_swept_yet_is_over_all_the_same() {
+        let agreement =
+            Agreement { generation: 1, max_ttl: Duration::from_secs(300), window: Duration::from_millis(500), members: Members::of(["n1"], "") };
+        let start_us = 1_800_000_000_000_000;
+        let hello = Hello { agreement, node: "n1".into(), run_id: "run".into(), reference_us: start_us, durable: Some(true), fresh: true };
+        let mut state = State::default();
+        let epoch = state.handshake(start_us, &hello).map(|marker| Epoch::from(&marker)).unwrap();
+        let key = |n: usize| LockKey::new(&format!("{n:04}")).unwrap();
+        let lease = LeaseId::from_random([1; LeaseId::RANDOM]);
+        let acquire = |n: usize, now_us: u64| {
+            let (ballot, ttl) = (Ballot::from_micros(now_us), Duration::from_secs(1));
+            Command::Acquire { key: key(n), lease: lease.clone(), attempt: AttemptId(now_us), ballot, over: None, ttl, owner: None }
+        };
+        // Twice as many as one batch forgets; the last of them is the last to be forgotten.
+        let locks: Vec<_> = (0..2 * SWEEP).map(|n| acquire(n, start_us)).collect();
+        assert!(state.apply(start_us, &epoch, agreement, &locks).iter().all(|answer| *answer == Ok(Reply::Acquire(AcquireVote::Accepted))));
+        let late_us = start_us + 100_000_000;
+        let (last, ttl) = (2 * SWEEP - 1, Duration::from_secs(1));
+        let commands = [Command::Inspect { key: key(last) }, Command::Extend { key: key(last), lease: lease.clone(), ttl }, acquire(last, late_us)];
+        let answers = state.apply(late_us, &epoch, agreement, &commands);
+        assert!(state.lock(&key(last - 1)).is_some(), "all were swept");
+        let expected = [Reply::Inspect(InspectVote::Free), Reply::Extend(ExtendVote::Gone), Reply::Acquire(AcquireVote::Accepted)];
+        assert_eq!(answers, expected.map(Ok));
+    }
+}

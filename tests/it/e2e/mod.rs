@@ -9,6 +9,7 @@ mod doctor;
 mod embedded_restart;
 mod fenced_write;
 mod fuzz;
+mod json_web_tokens;
 mod least_privilege;
 mod node_failures;
 mod readme;
