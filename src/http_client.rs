@@ -70,9 +70,11 @@ pub enum ClientError {
 pub struct HttpConnection {
     sender: SendRequest<Empty<Bytes>>,
     /// `None` once the connection has ended.
-    driver: Option<http1::Connection<TokioIo<Box<dyn Io>>, Empty<Bytes>>>,
+    driver: Option<Driver>,
     authority: HeaderValue,
 }
+
+type Driver = http1::Connection<TokioIo<Box<dyn Io>>, Empty<Bytes>>;
 
 /// What is in the open or over TLS.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
