@@ -36,7 +36,7 @@ pub struct TooFast {
     pub wait: Duration,
 }
 
-/// How many callers are counted; more are too fast together.
+/// How many callers are counted. Beyond it addresses are refused; callers that are known are few and trusted to be.
 const MAX_CALLERS: usize = 100_000;
 /// How often those are forgotten who may ask as much as anybody new.
 const FORGET: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl Pace {
             (None, Some(peer)) => Who::Address(network(peer.address)),
             (None, None) => return Ok(()),
         };
-        if MAX_CALLERS <= limiter.len() {
+        if matches!(who, Who::Address(_)) && MAX_CALLERS <= limiter.len() {
             return Err(TooFast { wait: FORGET });
         }
         let now = MonotonicClock.now();
@@ -90,7 +90,10 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::auth::caller::Principal;
 
     #[tokio::test]
     async fn each_caller_has_a_pace_of_its_own() {
@@ -103,6 +106,16 @@ mod tests {
         assert_eq!([admit("2001:db8::1"), admit("2001:db8::2"), admit("10.0.0.2")], [Ok(()); 3]);
         assert!(admit("2001:db8::3").is_err());
         assert_eq!(admit("2001:db8:0:1::1"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn too_many_addresses_keep_out_addresses_and_nobody_who_is_known() {
+        let pace = Pace::new(NonZeroU32::new(2));
+        let peer = |n: usize| Peer { address: Ipv4Addr::from_bits(n as u32).into(), names: Arc::default() };
+        assert!((0..MAX_CALLERS).all(|n| pace.admit(None, Some(&peer(n))).is_ok()));
+        assert_eq!(pace.admit(None, Some(&peer(MAX_CALLERS))), Err(TooFast { wait: FORGET }));
+        let known = Principal { name: OwnerLabel::new("worker").unwrap(), grants: Vec::new() };
+        assert_eq!(pace.admit(Some(&Caller::Known(Arc::new(known))), Some(&peer(MAX_CALLERS))), Ok(()));
     }
 
     #[tokio::test]

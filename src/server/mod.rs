@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum_server::Server;
 use hyper_util::rt::TokioTimer;
+use tracing::warn;
 
 pub use entrance::Entrance;
 pub use places::Places;
@@ -27,6 +28,12 @@ const MAX_HEAD: usize = 32 * 1024;
 /// A server on `listener`, for those whom `entrance` lets in.
 pub fn server(listener: TcpListener, entrance: Entrance) -> std::io::Result<Server<SocketAddr, Entrance>> {
     let mut server = axum_server::from_tcp(listener)?.acceptor(entrance).http1_only().first_request_timeout(FIRST_HEAD_TIMEOUT);
+    server = server.accept_error_handler(|peer, error| {
+        // With a peer it is one connection that failed, which is counted where it did.
+        if peer.is_none() {
+            warn!("cannot accept connections: {error}");
+        }
+    });
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     Ok(server)
 }
