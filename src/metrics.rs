@@ -126,7 +126,10 @@ impl Metrics {
                     &["route", "method"],
                 ),
             )?,
-            http_in_flight: keep(&registry, IntGauge::new("redlockd_http_requests_in_flight", "HTTP requests that are being worked on."))?,
+            http_in_flight: keep(
+                &registry,
+                IntGauge::new("redlockd_http_requests_in_flight", "HTTP requests that are being worked on, probes and metrics aside."),
+            )?,
             operations: keep(
                 &registry,
                 IntCounterVec::new(Opts::new("redlockd_operations_total", "Operations on locks, by kind and outcome."), &["operation", "outcome"]),

@@ -64,9 +64,10 @@ where
         let method = method_label(request.method());
         let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
         let ObserveLayer { metrics, draining, max_requests } = &self.layer;
-        let in_flight = InFlight::enter(Arc::clone(metrics));
         // A kubelet would restart a gateway that is only busy, and a scraper wants to know why.
-        let is_let_in = metrics.http_in_flight.get() <= *max_requests as i64 || matches!(route, "/livez" | "/readyz" | "/metrics");
+        let is_bounded = !matches!(route, "/livez" | "/readyz" | "/metrics");
+        let in_flight = InFlight::enter(Arc::clone(metrics), is_bounded);
+        let is_let_in = !is_bounded || metrics.http_in_flight.get() <= *max_requests as i64;
         let answer = is_let_in.then(|| self.inner.call(request));
         Observed { answer, max_requests: *max_requests, method, route, begun: Instant::now(), in_flight, draining: draining.clone() }
     }
@@ -99,7 +100,7 @@ where
         let mut response = match this.answer.as_pin_mut() {
             Some(answer) => only_problems(ready!(answer.poll(context))?.into_response()),
             None => {
-                this.in_flight.0.limit_hit("requests");
+                this.in_flight.metrics.limit_hit("requests");
                 Problem::overloaded(*this.max_requests).into_response()
             }
         };
@@ -109,7 +110,7 @@ where
         }
         let (route, method, status) = (*this.route, *this.method, response.status());
         let elapsed = this.begun.elapsed();
-        let metrics = &this.in_flight.0;
+        let metrics = &this.in_flight.metrics;
         match status {
             StatusCode::PAYLOAD_TOO_LARGE => metrics.limit_hit("body"),
             StatusCode::REQUEST_TIMEOUT => metrics.limit_hit("body_time"),
@@ -123,18 +124,21 @@ where
 }
 
 /// Counts down even when the client goes away and the future is dropped.
-struct InFlight(Arc<Metrics>);
+struct InFlight {
+    metrics: Arc<Metrics>,
+    is_counted: bool,
+}
 
 impl InFlight {
-    fn enter(metrics: Arc<Metrics>) -> Self {
-        metrics.http_in_flight.inc();
-        Self(metrics)
+    fn enter(metrics: Arc<Metrics>, is_counted: bool) -> Self {
+        metrics.http_in_flight.add(is_counted.into());
+        Self { metrics, is_counted }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.http_in_flight.dec();
+        self.metrics.http_in_flight.sub(self.is_counted.into());
     }
 }
 

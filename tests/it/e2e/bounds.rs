@@ -41,7 +41,12 @@ fn more_requests_at_once_than_are_worked_on_are_refused_but_for_probes() {
     let gateway = Gateway::start(&["--max-requests=1", METRICS]);
     let mut slow = gateway.client();
     slow.send("POST", "/locks/a", &[("Content-Type", "application/json"), ("Content-Length", "2")]).unwrap();
-    let refused = eventually("it is being worked on", || Some(gateway.get("/locks/a")).filter(|answer| answer.status == 503));
+    // Until then another request could come first, and this one be the one that is refused.
+    eventually("it is being worked on", || {
+        let metrics = gateway.operations().ask("GET", "/metrics", &[]).unwrap().ok().body;
+        metrics.contains("redlockd_http_requests_in_flight 1\n").then_some(())
+    });
+    let refused = gateway.get("/locks/a");
     assert_eq!((refused.problem().1.as_str(), refused.header("retry-after")), ("overloaded", Some("1")));
     assert_eq!([gateway.get("/livez").status, gateway.get("/readyz").status], [200, 200]);
     assert!(1 <= hits(&gateway, "requests"));
