@@ -20,8 +20,9 @@
 //! - [`server`] lets connections in, over TLS or in the open, as many as there is room for.
 //! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
 //!
-//! Beside the path stand [`metrics`], one struct with every series; [`audit`], who did what to which lock; [`diagnosis`], what is weak or unsafe about the
-//! nodes; and the subcommands: [`doctor`], [`bench`], [`healthcheck`].
+//! Beside the path stand [`metrics`], one struct with every series; [`audit`], who did what to which lock; [`diagnosis`],
+//! what is weak or unsafe about the nodes; [`followed`] and [`pem`], files that change and what certificates are in; and
+//! the subcommands: [`doctor`], [`bench`], [`healthcheck`].
 //!
 //! # The protocol
 //!

@@ -12,7 +12,8 @@
 //! allow = ["*:billing/"]
 //! ```
 //!
-//! `san` is one of the DNS names or URIs among the alternative names of a client's certificate. A name may be there more than once: that is how a token is replaced without a moment in which neither is known.
+//! `san` is one of the DNS names or URIs among the alternative names of a client's certificate. A name may be there more
+//! than once: that is how a token is replaced without a moment in which neither is known.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -45,16 +45,14 @@ impl RosterSource {
         let mut file = FollowedFiles::new([path.clone()]);
         loop {
             let contents = file.next().await;
-            match contents.map_err(SourceError::from).and_then(|text| parse(&path, &text.concat())) {
+            let roster = contents.map_err(SourceError::from).and_then(|text| parse(&path, &text.concat()));
+            stale.set(roster.is_err().into());
+            match roster {
                 Ok(roster) => {
                     info!(tokens = roster.tokens(), certificates = roster.certificates(), "the roster {} is in force", path.display());
                     guard.replace(roster);
-                    stale.set(0);
                 }
-                Err(error) => {
-                    error!("the roster stays as it is: {error}");
-                    stale.set(1);
-                }
+                Err(error) => error!("the roster stays as it is: {error}"),
             }
         }
     }

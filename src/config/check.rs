@@ -125,22 +125,29 @@ fn given(setting: &Option<String>) -> Option<String> {
     setting.clone().filter(|text| !text.is_empty())
 }
 
+/// Of settings that are of use together only: both paths, or none.
+fn certificate_and_key(
+    layered: &Layered,
+    names: [&'static str; 2],
+    [certificate, key]: [&Option<String>; 2],
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (given(certificate), given(key)) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate.into(), key.into()))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(impossible(layered, names[0], format!("the key of this certificate is missing; set {}", names[1]))),
+        (None, Some(_)) => Err(impossible(layered, names[1], format!("the certificate of this key is missing; set {}", names[0]))),
+    }
+}
+
 fn tls(layered: &Layered) -> Result<Option<TlsFiles>, ConfigError> {
     let settings = &layered.settings;
-    let (certificate, key, client_ca) = match (given(&settings.tls_cert_file), given(&settings.tls_key_file), given(&settings.tls_client_ca_file)) {
-        (None, None, None) => return Ok(None),
-        (None, None, Some(_)) => {
-            return Err(impossible(
-                layered,
-                "tls_client_ca_file",
-                "clients show certificates over TLS only; set tls_cert_file and tls_key_file as well",
-            ));
-        }
-        (Some(certificate), Some(key), client_ca) => (certificate, key, client_ca),
-        (Some(_), None, _) => return Err(impossible(layered, "tls_cert_file", "the key of this certificate is missing; set tls_key_file")),
-        (None, Some(_), _) => return Err(impossible(layered, "tls_key_file", "the certificate of this key is missing; set tls_cert_file")),
+    let pair = certificate_and_key(layered, ["tls_cert_file", "tls_key_file"], [&settings.tls_cert_file, &settings.tls_key_file])?;
+    let client_ca = given(&settings.tls_client_ca_file).map(PathBuf::from);
+    let Some((certificate, key)) = pair else {
+        let alone = "clients show certificates over TLS only; set tls_cert_file and tls_key_file as well";
+        return if client_ca.is_none() { Ok(None) } else { Err(impossible(layered, "tls_client_ca_file", alone)) };
     };
-    let files = TlsFiles { certificate: certificate.into(), key: key.into(), client_ca: client_ca.map(Into::into) };
+    let files = TlsFiles { certificate, key, client_ca };
     files.read().map_err(|error| impossible(layered, "tls_cert_file", error.to_string()))?;
     Ok(Some(files))
 }
@@ -222,24 +229,23 @@ fn nodes(layered: &Layered) -> Result<Vec<NodeAddress>, ConfigError> {
         return Err(impossible(layered, "nodes", format!("{} nodes are too many; use 3 or 5, at most {}", nodes.len(), Quorum::MAX_NODES)));
     }
     let Some(certificates) = node_certificates(layered)? else { return Ok(nodes) };
+    let name = if given(&layered.settings.node_tls_ca_file).is_some() { "node_tls_ca_file" } else { "node_tls_cert_file" };
     if !nodes.iter().any(NodeAddress::is_tls) {
-        return Err(impossible(layered, "node_tls_ca_file", "no node is behind TLS; their addresses begin with rediss:// then"));
+        return Err(impossible(layered, name, "no node is behind TLS; their addresses begin with rediss:// then"));
     }
     let with = |node: NodeAddress| node.with_certificates(&certificates);
-    nodes.into_iter().map(with).collect::<Result<_, _>>().map_err(|error| impossible(layered, "node_tls_ca_file", error.to_string()))
+    nodes.into_iter().map(with).collect::<Result<_, _>>().map_err(|error| impossible(layered, name, error.to_string()))
 }
 
 fn node_certificates(layered: &Layered) -> Result<Option<NodeCertificates>, ConfigError> {
-    let path = |setting: &Option<String>| given(setting).map(PathBuf::from);
     let settings = &layered.settings;
-    let (ca, certificate, key) = (path(&settings.node_tls_ca_file), path(&settings.node_tls_cert_file), path(&settings.node_tls_key_file));
-    let client = match (&certificate, &key) {
-        (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
-        (None, None) if ca.is_none() => return Ok(None),
-        (None, None) => None,
-        (Some(_), None) => return Err(impossible(layered, "node_tls_cert_file", "the key of this certificate is missing; set node_tls_key_file")),
-        (None, Some(_)) => return Err(impossible(layered, "node_tls_key_file", "the certificate of this key is missing; set node_tls_cert_file")),
-    };
+    let names = ["node_tls_cert_file", "node_tls_key_file"];
+    let client = certificate_and_key(layered, names, [&settings.node_tls_cert_file, &settings.node_tls_key_file])?;
+    let ca = given(&settings.node_tls_ca_file).map(PathBuf::from);
+    if client.is_none() && ca.is_none() {
+        return Ok(None);
+    }
+    let client = client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
     let name = if client.is_some() { "node_tls_cert_file" } else { "node_tls_ca_file" };
     NodeCertificates::read(ca.as_deref(), client).map(Some).map_err(|error| impossible(layered, name, error.to_string()))
 }

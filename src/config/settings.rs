@@ -177,7 +177,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
 
-    /// Write a line of JSON to standard output for everything that is done to a lock
+    /// Write a line of JSON to standard output for what callers do to locks
     #[arg(long, env = "REDLOCKD_AUDIT", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<bool>,

@@ -1,5 +1,6 @@
 //! Permission. A handler gets at a lock's name, or at the gateway's own affairs, only with it.
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 
@@ -120,15 +121,12 @@ fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
     })?;
     found.map_err(|not_known| {
         let (reason, detail) = match not_known {
-            NotKnown::Jwt(error) => {
-                state.metrics.auth_refused("jwt");
-                return Problem::unauthorized(format!("The JSON Web Token does not count: {error}."));
-            }
-            NotKnown::NothingShown => ("nothing_shown", "This gateway wants to know who asks: send Authorization: Bearer and a token."),
+            NotKnown::Jwt(error) => ("jwt", Cow::Owned(format!("The JSON Web Token does not count: {error}."))),
+            NotKnown::NothingShown => ("nothing_shown", "This gateway wants to know who asks: send Authorization: Bearer and a token.".into()),
             NotKnown::StrangeCertificate => {
-                ("strange_certificate", "None of the names in the certificate is known here; it may have been withdrawn.")
+                ("strange_certificate", "None of the names in the certificate is known here; it may have been withdrawn.".into())
             }
-            NotKnown::Stranger => ("stranger", "The token is not known here; it may have been withdrawn. Ask for a new one."),
+            NotKnown::Stranger => ("stranger", "The token is not known here; it may have been withdrawn. Ask for a new one.".into()),
         };
         state.metrics.auth_refused(reason);
         Problem::unauthorized(detail)

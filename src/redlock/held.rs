@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,8 +13,15 @@ use crate::metrics::Metrics;
 /// What was handed out and is neither released nor over, as far as this gateway knows: a lease may be released through
 /// another one.
 pub struct Held {
-    leases: Mutex<HashMap<(LockKey, LeaseId), Tenure>>,
+    leases: Mutex<Leases>,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Leases {
+    tenures: HashMap<(LockKey, LeaseId), Tenure>,
+    /// When it was last looked for those that are over.
+    looked: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -22,8 +30,10 @@ struct Tenure {
     until: Instant,
 }
 
-/// How many are kept, at some 150 bytes each. Those beyond are not counted.
+/// How many are kept, at some 150 bytes each and their names. Those beyond are not counted.
 const MAX: usize = 100_000;
+/// How long to wait before all are looked at again to make room: a grant must not be slow for the sake of a gauge.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Held {
     pub fn new(metrics: Arc<Metrics>) -> Self {
@@ -33,10 +43,13 @@ impl Held {
     /// It was handed out, or once more, and lasts `until` then.
     pub fn begin(&self, key: LockKey, lease: LeaseId, until: Instant) {
         let (mut leases, now) = (self.leases(), Instant::now());
-        if MAX <= leases.len() && self.forget_what_is_over(&mut leases, now) == 0 {
+        if MAX <= leases.tenures.len() && leases.looked.is_none_or(|looked| looked + PAUSE <= now) {
+            self.forget_what_is_over(&mut leases, now);
+        }
+        if MAX <= leases.tenures.len() {
             return;
         }
-        match leases.entry((key, lease)) {
+        match leases.tenures.entry((key, lease)) {
             Entry::Occupied(mut known) => known.get_mut().until = until,
             Entry::Vacant(new) => drop(new.insert(Tenure { since: now, until })),
         }
@@ -44,14 +57,14 @@ impl Held {
 
     /// It lasts `until` now.
     pub fn prolong(&self, key: LockKey, lease: LeaseId, until: Instant) {
-        if let Some(tenure) = self.leases().get_mut(&(key, lease)) {
+        if let Some(tenure) = self.leases().tenures.get_mut(&(key, lease)) {
             tenure.until = until;
         }
     }
 
     /// It was released.
     pub fn end(&self, key: LockKey, lease: LeaseId) {
-        if let Some(tenure) = self.leases().remove(&(key, lease)) {
+        if let Some(tenure) = self.leases().tenures.remove(&(key, lease)) {
             self.metrics.hold_seconds.observe(tenure.since.elapsed().as_secs_f64());
         }
     }
@@ -60,27 +73,23 @@ impl Held {
     pub fn show(&self) {
         let mut leases = self.leases();
         self.forget_what_is_over(&mut leases, Instant::now());
-        self.metrics.leases_held.set(leases.len() as i64);
+        self.metrics.leases_held.set(leases.tenures.len() as i64);
     }
 
-    /// How many that were.
-    fn forget_what_is_over(&self, leases: &mut HashMap<(LockKey, LeaseId), Tenure>, now: Instant) -> usize {
-        let before = leases.len();
-        leases.retain(|_, tenure| now < tenure.until);
-        let over = before - leases.len();
-        self.metrics.leases_run_out.inc_by(over as u64);
-        over
+    fn forget_what_is_over(&self, leases: &mut Leases, now: Instant) {
+        let before = leases.tenures.len();
+        leases.tenures.retain(|_, tenure| now < tenure.until);
+        leases.looked = Some(now);
+        self.metrics.leases_run_out.inc_by((before - leases.tenures.len()) as u64);
     }
 
-    fn leases(&self) -> MutexGuard<'_, HashMap<(LockKey, LeaseId), Tenure>> {
+    fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().expect("no code panics while it holds this")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::advance;
 
     use super::*;
@@ -114,9 +123,9 @@ mod tests {
         for n in 0..=MAX {
             held.begin(key.clone(), lease(n), Instant::now() + Duration::from_secs(1));
         }
-        assert_eq!(held.leases().len(), MAX);
+        assert_eq!(held.leases().tenures.len(), MAX);
         advance(Duration::from_secs(1)).await;
         held.begin(key, lease(0), Instant::now() + Duration::from_secs(1));
-        assert_eq!(held.leases().len(), 1);
+        assert_eq!(held.leases().tenures.len(), 1);
     }
 }

@@ -48,16 +48,14 @@ impl TlsFiles {
         let mut files = FollowedFiles::new(self.paths().cloned());
         loop {
             let contents = files.next().await;
-            match contents.map_err(|error| TlsError::Pem(error.into())).and_then(|contents| self.server_config(&contents)) {
+            let config = contents.map_err(|error| TlsError::Pem(error.into())).and_then(|contents| self.server_config(&contents));
+            stale.set(config.is_err().into());
+            match config {
                 Ok(config) => {
                     info!("the certificate {} is in force", self.certificate.display());
                     tls.replace(config);
-                    stale.set(0);
                 }
-                Err(error) => {
-                    error!("the certificates stay as they are: {error}");
-                    stale.set(1);
-                }
+                Err(error) => error!("the certificates stay as they are: {error}"),
             }
         }
     }

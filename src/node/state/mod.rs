@@ -151,13 +151,13 @@ impl State {
             None => ReleaseVote::NotHeld,
             Some(record) if lease.is_some_and(|lease| record.lease != *lease) => ReleaseVote::HeldByOther,
             Some(record) if up_to < record.ballot => ReleaseVote::Newer { ballot: record.ballot },
-            Some(record) => {
-                let is_up_to_its_own_ballot = record.ballot == up_to;
+            Some(record) if record.ballot == up_to => {
                 self.remove_lock(key);
-                if is_up_to_its_own_ballot {
-                    // The fence was raised to it with the lock, and is there as long as it refuses more than the window does.
-                    return ReleaseVote::Freed;
-                }
+                // No fence to raise: it was raised with the lock, and is there as long as it refuses more than the window does.
+                return ReleaseVote::Freed;
+            }
+            Some(_) => {
+                self.remove_lock(key);
                 ReleaseVote::Freed
             }
         };

@@ -59,8 +59,10 @@ fn everything_that_is_done_to_a_lock_is_a_line_of_the_audit_log() {
 
 #[test]
 fn nothing_is_written_that_was_not_asked_for() {
-    let gateway = Gateway::start(PATIENT);
+    let mut gateway = Gateway::start(PATIENT);
     gateway.post("/locks/a").ok();
+    gateway.interrupt();
+    assert!(gateway.wait_exit().success());
     assert_eq!(events(&gateway), [] as [Value; 0]);
 }
 

@@ -1,42 +1,19 @@
 //! Every series that the gateway publishes, in one place. No lock, owner or lease is ever a label.
 
+mod node;
+
 use prometheus::core::Collector;
 use prometheus::{Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+pub use node::NodeMetrics;
+use node::NodeSeries;
+
 use crate::lease::Quorum;
-use crate::node::{Connections, NodeState, NodeStatus};
 
 /// Seconds, from a call on loopback to a request that met every timeout there is.
 const SECONDS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 /// Seconds that a lease is held: from a critical section in memory to a batch job.
 const HOLD_SECONDS: &[f64] = &[0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0];
-/// How a command can be answered: the labels of `redlockd_node_votes_total`, made in advance so that a vote costs one addition.
-const VOTES: &[&str] = &[
-    "accepted",
-    "mine",
-    "busy",
-    "stale",
-    "ahead",
-    "extended",
-    "gone",
-    "held_by_other",
-    "freed",
-    "not_held",
-    "newer",
-    "free",
-    "held",
-    "cancelled",
-    "page",
-    "quarantined",
-    "epoch",
-    "clock_back",
-    "unreachable",
-    "refused",
-    "overloaded",
-    "silent",
-    "failed",
-];
-
 /// The gateway's own series and the registry that holds all of them.
 pub struct Metrics {
     registry: Registry,
@@ -78,29 +55,7 @@ pub struct Metrics {
     nodes: IntGauge,
     nodes_required: IntGauge,
     nodes_voting: IntGauge,
-    node_votes: IntCounterVec,
-    node_faults: IntCounterVec,
-    node_up: IntGaugeVec,
-    node_quarantined: IntGaugeVec,
-    node_round_trip: prometheus::GaugeVec,
-    node_clock_offset: prometheus::GaugeVec,
-    node_connections: IntGaugeVec,
-    batch_seconds: HistogramVec,
-    batch_commands: HistogramVec,
-}
-
-/// The series of one node.
-pub struct NodeMetrics {
-    votes: Vec<(&'static str, IntCounter)>,
-    pub faults: IntCounter,
-    pub up: IntGauge,
-    pub quarantined: IntGauge,
-    pub round_trip: prometheus::Gauge,
-    pub clock_offset: prometheus::Gauge,
-    idle_connections: IntGauge,
-    busy_connections: IntGauge,
-    pub batch_seconds: Histogram,
-    pub batch_commands: Histogram,
+    per_node: NodeSeries,
 }
 
 impl Metrics {
@@ -228,55 +183,7 @@ impl Metrics {
             nodes: keep(&registry, IntGauge::new("redlockd_nodes", "Nodes of the cluster."))?,
             nodes_required: keep(&registry, IntGauge::new("redlockd_nodes_required", "How many nodes make a majority."))?,
             nodes_voting: keep(&registry, IntGauge::new("redlockd_nodes_voting", "Nodes that vote now, as this gateway sees them."))?,
-            node_votes: keep(
-                &registry,
-                IntCounterVec::new(Opts::new("redlockd_node_votes_total", "Answers of a node to commands, by kind."), &["node", "vote"]),
-            )?,
-            node_faults: keep(
-                &registry,
-                IntCounterVec::new(Opts::new("redlockd_node_faults_total", "Calls to a node that were not answered."), &["node"]),
-            )?,
-            node_up: keep(
-                &registry,
-                IntGaugeVec::new(Opts::new("redlockd_node_up", "Whether the node is reachable and fit to be used, quarantined or not."), &["node"]),
-            )?,
-            node_quarantined: keep(
-                &registry,
-                IntGaugeVec::new(Opts::new("redlockd_node_quarantined", "Whether the node may have forgotten and does not vote yet."), &["node"]),
-            )?,
-            node_round_trip: keep(
-                &registry,
-                prometheus::GaugeVec::new(Opts::new("redlockd_node_latency_seconds", "Round trip of the last probe of the node."), &["node"]),
-            )?,
-            node_clock_offset: keep(
-                &registry,
-                prometheus::GaugeVec::new(
-                    Opts::new("redlockd_node_clock_offset_seconds", "How far the node's clock is ahead of the median of all nodes."),
-                    &["node"],
-                ),
-            )?,
-            node_connections: keep(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("redlockd_node_connections", "Connections to the node for votes, by whether one is in use."),
-                    &["node", "state"],
-                ),
-            )?,
-            batch_seconds: keep(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new("redlockd_node_batch_duration_seconds", "Time from sending a batch to a node to its answer.")
-                        .buckets(SECONDS.to_vec()),
-                    &["node"],
-                ),
-            )?,
-            batch_commands: keep(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new("redlockd_node_batch_commands", "Commands in a batch.").buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
-                    &["node"],
-                ),
-            )?,
+            per_node: NodeSeries::new(&registry)?,
             registry,
         };
         let build = IntGaugeVec::new(Opts::new("redlockd_build_info", "Constant 1; the version is in the label."), &["version"]);
@@ -305,18 +212,7 @@ impl Metrics {
 
     /// The series of the node `name`.
     pub fn node(&self, name: &str) -> NodeMetrics {
-        NodeMetrics {
-            votes: VOTES.iter().map(|vote| (*vote, self.node_votes.with_label_values(&[name, vote]))).collect(),
-            faults: self.node_faults.with_label_values(&[name]),
-            up: self.node_up.with_label_values(&[name]),
-            quarantined: self.node_quarantined.with_label_values(&[name]),
-            round_trip: self.node_round_trip.with_label_values(&[name]),
-            clock_offset: self.node_clock_offset.with_label_values(&[name]),
-            idle_connections: self.node_connections.with_label_values(&[name, "idle"]),
-            busy_connections: self.node_connections.with_label_values(&[name, "busy"]),
-            batch_seconds: self.batch_seconds.with_label_values(&[name]),
-            batch_commands: self.batch_commands.with_label_values(&[name]),
-        }
+        self.per_node.of(name)
     }
 
     /// Publishes what was found, as severities and codes.
@@ -333,85 +229,8 @@ impl Metrics {
     }
 }
 
-impl NodeMetrics {
-    /// Counts one answer. A label that is not in [`VOTES`] would be lost, so a test compares them.
-    pub fn vote(&self, label: &str) {
-        if let Some((_, counter)) = self.votes.iter().find(|(vote, _)| *vote == label) {
-            counter.inc();
-        }
-    }
-
-    /// Publishes what a probe has found.
-    pub fn show(&self, status: &NodeStatus, clock_offset_us: Option<i64>, connections: Connections) {
-        self.idle_connections.set(connections.idle.into());
-        self.busy_connections.set(connections.busy.into());
-        self.up.set(matches!(status.state, NodeState::Up | NodeState::Quarantined { .. }).into());
-        self.quarantined.set(matches!(status.state, NodeState::Quarantined { .. }).into());
-        self.round_trip.set(status.round_trip.map_or(0.0, |time| time.as_secs_f64()));
-        self.clock_offset.set(clock_offset_us.unwrap_or(0) as f64 / 1e6);
-    }
-}
-
 fn keep<C: Collector + Clone + 'static>(registry: &Registry, series: Result<C, prometheus::Error>) -> Result<C, prometheus::Error> {
     let series = series?;
     registry.register(Box::new(series.clone()))?;
     Ok(series)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::lease::Abstention::{self, ClockBack, Epoch, Failed, Overloaded, Quarantined, Refused, Silent, Unreachable};
-    use crate::lease::{AcquireVote, Ballot, ExtendVote, Holder, InspectVote, ReleaseVote, Vote};
-    use crate::node::{Page, Reply};
-
-    /// Goes through all of them: a new one does not compile before it is added here.
-    fn after(abstention: &Abstention) -> Option<Abstention> {
-        match abstention {
-            Quarantined { .. } => Some(Epoch),
-            Epoch => Some(ClockBack),
-            ClockBack => Some(Unreachable),
-            Unreachable => Some(Refused),
-            Refused => Some(Overloaded),
-            Overloaded => Some(Silent),
-            Silent => Some(Failed("of memory".into())),
-            Failed(_) => None,
-        }
-    }
-
-    fn replies() -> Vec<Reply> {
-        let (ballot, left) = (Ballot::default(), Duration::ZERO);
-        let holder = Holder { ballot: None, owner: None, left: None };
-        vec![
-            Reply::Acquire(AcquireVote::Accepted),
-            Reply::Acquire(AcquireVote::Mine { ballot, left }),
-            Reply::Acquire(AcquireVote::Busy(holder.clone())),
-            Reply::Acquire(AcquireVote::Stale { floor: ballot }),
-            Reply::Acquire(AcquireVote::Ahead),
-            Reply::Extend(ExtendVote::Extended { ballot, left }),
-            Reply::Extend(ExtendVote::Gone),
-            Reply::Extend(ExtendVote::HeldByOther),
-            Reply::Release(ReleaseVote::Freed),
-            Reply::Release(ReleaseVote::NotHeld),
-            Reply::Release(ReleaseVote::HeldByOther),
-            Reply::Release(ReleaseVote::Newer { ballot }),
-            Reply::Cancel { freed: true },
-            Reply::Inspect(InspectVote::Free),
-            Reply::Inspect(InspectVote::Held { lease: None, holder }),
-            Reply::Page(Page { keys: Vec::new(), next: None }),
-        ]
-    }
-
-    #[test]
-    fn every_answer_of_a_node_has_its_series_and_every_series_its_answer() {
-        let abstentions = std::iter::successors(Some(Quarantined { left: Duration::ZERO }), after);
-        let mut labels: Vec<_> = abstentions.map(|abstention| abstention.label()).chain(replies().iter().map(Vote::label)).collect();
-        let mut votes = VOTES.to_vec();
-        labels.sort_unstable();
-        labels.dedup();
-        votes.sort_unstable();
-        assert_eq!(labels, votes);
-    }
 }

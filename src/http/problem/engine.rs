@@ -1,0 +1,117 @@
+//! Facts of the engine as problems.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::Problem;
+use crate::http::body::HolderBody;
+use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, ReleaseError};
+
+const HELD_BY_OTHER: &str = "Another lease holds the lock; it stays as it is. The lease that you named is over, or was never granted.";
+
+impl From<AcquireError> for Problem {
+    fn from(error: AcquireError) -> Self {
+        let locked = |detail: &str| Self::new(StatusCode::LOCKED, "locked", "Locked", detail);
+        match error {
+            AcquireError::Held(Some(holder)) => locked("The lock is held by another. Try again when it has expired or was released.")
+                .retry_after(holder.left.unwrap_or(Duration::from_secs(1)))
+                .holder(Some(HolderBody::from(&holder))),
+            AcquireError::Held(None) => locked("Several callers ask for the lock at once and this one did not get it. Try again in a moment.")
+                .retry_after(Duration::from_secs(1)),
+            AcquireError::NoQuorum(shortfall) => {
+                Self::no_quorum(shortfall, "Too few nodes could vote, so nobody can get a lock now; nothing is held. GET /nodes says why.")
+            }
+            AcquireError::Indeterminate(shortfall) => Self::indeterminate(
+                shortfall,
+                "Answers of nodes were lost or came too late. What was written is being undone; it is safe to repeat with the same lease_id.",
+            ),
+        }
+    }
+}
+
+impl From<ExtendError> for Problem {
+    fn from(error: ExtendError) -> Self {
+        match error {
+            ExtendError::HeldByOther => Self::not_holder(HELD_BY_OTHER),
+            ExtendError::Expired => Self::new(
+                StatusCode::GONE,
+                "lease_expired",
+                "Lease expired",
+                "The lease is gone, by its ttl or by a release, and was not made anew. Stop what it protected, then acquire again.",
+            ),
+            ExtendError::NoQuorum(shortfall) => {
+                Self::no_quorum(shortfall, "Too few nodes could answer; the lease keeps the deadline that it had. GET /nodes says why.")
+            }
+            ExtendError::Indeterminate(shortfall) => Self::indeterminate(
+                shortfall,
+                "Answers of nodes were lost or came too late; count on the deadline that the lease had. It is safe to repeat.",
+            ),
+        }
+    }
+}
+
+impl From<ReleaseError> for Problem {
+    fn from(error: ReleaseError) -> Self {
+        let detail =
+            "The release is not known to be complete and goes on in the background; at the latest the ttl ends the lease. It is safe to repeat.";
+        match error {
+            ReleaseError::HeldByOther => Self::not_holder(HELD_BY_OTHER),
+            ReleaseError::HeldNewer(token) => Self::not_holder(format!(
+                "The lease holds the lock under the newer fencing token {}, and keeps it. To release it, name that token or none.",
+                token.get()
+            )),
+            ReleaseError::NotBegun(shortfall) => Self::no_quorum(
+                shortfall,
+                "This gateway has heard too few nodes to know the time by, so nothing was begun. Repeat it, or ask another gateway.",
+            ),
+            ReleaseError::NoQuorum(shortfall) => Self::no_quorum(shortfall, detail),
+            ReleaseError::Indeterminate(shortfall) => Self::indeterminate(shortfall, detail),
+        }
+    }
+}
+
+impl From<ForceError> for Problem {
+    fn from(error: ForceError) -> Self {
+        match error {
+            ForceError::Contended => Self::new(
+                StatusCode::CONFLICT,
+                "contended",
+                "Contended",
+                "No majority agrees on who holds the lock: somebody is just getting it, or a failed attempt left something behind that ends with its ttl.",
+            )
+            .retry_after(Duration::from_secs(1)),
+            ForceError::Foreign => Self::not_holder(
+                "A program other than redlockd holds the lock, and would not notice to have lost it. Stop that program, or delete the Redis key on every node.",
+            ),
+            ForceError::Release(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_)) => {
+                Self::not_holder("The lock has got another holder in the meantime, who keeps it. Look again before you force that one.")
+            }
+            ForceError::Inspect(error) => error.into(),
+            ForceError::Release(error) => error.into(),
+        }
+    }
+}
+
+impl From<InspectError> for Problem {
+    fn from(error: InspectError) -> Self {
+        let detail = "No majority of the nodes could say whether the lock is held. GET /nodes says why.";
+        match error {
+            InspectError::NoQuorum(shortfall) => Self::no_quorum(shortfall, detail),
+            InspectError::Indeterminate(shortfall) => Self::indeterminate(shortfall, detail),
+        }
+    }
+}
+
+impl From<ListError> for Problem {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Cursor => {
+                Self::invalid("cursor: it is not one that this service gave out; pass next_cursor of the page before, or none for the first.")
+            }
+            ListError::NoQuorum(shortfall) => {
+                Self::no_quorum(shortfall, "Too few nodes could be scanned to be sure that no lock is missing. GET /nodes says why.")
+            }
+        }
+    }
+}
