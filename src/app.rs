@@ -86,7 +86,7 @@ impl App {
             diagnosis: Arc::new(diagnosis(config)),
             runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
         };
-        let entrance = Entrance::new(Places::new(config.max_connections), tls(config, &state.metrics)?, Arc::clone(&state.metrics));
+        let entrance = Entrance::new(places(config.max_connections, &state.metrics), tls(config, &state.metrics)?, Arc::clone(&state.metrics));
         Ok(Self { state, entrance, drain_delay: config.drain_delay, grace: config.grace })
     }
 
@@ -134,12 +134,17 @@ impl App {
 }
 
 fn server_of_metrics(listener: TcpListener, state: AppState) -> std::io::Result<impl Future<Output = ()> + Send> {
-    let server = server(listener, Entrance::new(Places::new(MAX_METRICS_CONNECTIONS), None, Arc::clone(&state.metrics)))?;
+    let places = places(MAX_METRICS_CONNECTIONS, &state.metrics);
+    let server = server(listener, Entrance::new(places, None, Arc::clone(&state.metrics)))?;
     Ok(async move {
         if let Err(error) = server.serve(operations_router(state).into_make_service()).await {
             warn!("metrics are not served any more: {error}");
         }
     })
+}
+
+fn places(max: usize, metrics: &Metrics) -> Places {
+    Places::new(max, metrics.connections.clone())
 }
 
 /// Lets in whom the configuration names, and follows its changes.

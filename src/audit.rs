@@ -29,7 +29,7 @@ pub struct Event<'a> {
     pub time: String,
     /// `acquire`, `extend`, `release` or `force`.
     pub event: &'static str,
-    /// `granted`, `extended`, `released`, `not_held`, or the code of the problem that was answered.
+    /// `granted`, `extended`, `released`, `not_held`, the code of the problem that was answered, or `abandoned`.
     pub outcome: &'static str,
     pub key: &'a str,
     /// What the caller is called on the roster.
@@ -84,14 +84,13 @@ impl Audit {
         }
     }
 
-    /// Returns when everything so far is written, or after a second.
+    /// Returns when everything so far is written, or after a second: whoever reads it may have stopped to. Blocks.
     pub fn flush(&self) {
-        let Some(sink) = &self.0 else { return };
+        let Some(sink) = self.0.clone() else { return };
         let (written, is_written) = sync_channel(1);
-        if sink.queue.try_send(Message::Flush(written)).is_ok() {
-            // Whoever reads it may have stopped to.
-            let _ = is_written.recv_timeout(Duration::from_secs(1));
-        }
+        // The queue may be full, and waiting for room in it has no end of its own.
+        std::thread::spawn(move || sink.queue.send(Message::Flush(written)));
+        let _ = is_written.recv_timeout(Duration::from_secs(1));
     }
 }
 

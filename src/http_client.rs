@@ -1,4 +1,5 @@
-//! The little HTTP/1.1 client behind the benchmark, the health check and the keys of issuers: one connection, bounded answers.
+//! The little HTTP/1.1 client behind the benchmark, the health check, the keys of issuers and the traces: one connection,
+//! bounded answers.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,12 +10,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::http::uri::{PathAndQuery, Scheme};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -68,13 +69,13 @@ pub enum ClientError {
 ///
 /// Its input and output are driven by whoever waits for an answer, so a request costs no switch to another task.
 pub struct HttpConnection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     /// `None` once the connection has ended.
     driver: Option<Driver>,
     authority: HeaderValue,
 }
 
-type Driver = http1::Connection<TokioIo<Box<dyn Io>>, Empty<Bytes>>;
+type Driver = http1::Connection<TokioIo<Box<dyn Io>>, Full<Bytes>>;
 
 /// What is in the open or over TLS.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -100,6 +101,16 @@ pub enum FetchError {
     NotText,
 }
 
+/// Sends a request to the absolute URL that it is to, on a connection of its own. Has no deadline of its own.
+pub async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, SendError> {
+    let (head, body) = request.into_parts();
+    let url: HttpUrl = head.uri.to_string().parse()?;
+    let answer = HttpConnection::connect(&url).await?.exchange_with(head.method, url.target.clone(), head.headers, body).await?;
+    let mut response = Response::new(answer.body.into());
+    (*response.status_mut(), *response.headers_mut()) = (answer.status, answer.headers);
+    Ok(response)
+}
+
 /// The document at `url`. Redirections are not followed.
 pub async fn fetch(url: &HttpUrl, within: Duration) -> Result<String, FetchError> {
     let answer = timeout(within, async { HttpConnection::connect(url).await?.exchange(Method::GET, url.target.clone(), HeaderMap::new()).await });
@@ -108,6 +119,15 @@ pub async fn fetch(url: &HttpUrl, within: Duration) -> Result<String, FetchError
         return Err(FetchError::Status(answer.status));
     }
     String::from_utf8(answer.body).map_err(|_| FetchError::NotText)
+}
+
+/// Why a request was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 /// The part of a problem document (RFC 9457) that matters here.
@@ -178,9 +198,13 @@ impl HttpConnection {
     }
 
     /// Sends one request without a body, and reads the whole answer. Has no deadline of its own.
-    pub async fn exchange(&mut self, method: Method, target: Uri, mut headers: HeaderMap) -> Result<Answer, ClientError> {
+    pub async fn exchange(&mut self, method: Method, target: Uri, headers: HeaderMap) -> Result<Answer, ClientError> {
+        self.exchange_with(method, target, headers, Bytes::new()).await
+    }
+
+    async fn exchange_with(&mut self, method: Method, target: Uri, mut headers: HeaderMap, body: Bytes) -> Result<Answer, ClientError> {
         headers.insert(HOST, self.authority.clone());
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Full::new(body));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, target, headers);
 
         let (sender, driver) = (&mut self.sender, &mut self.driver);

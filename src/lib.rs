@@ -21,7 +21,7 @@
 //! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
 //!
 //! Beside the path stand [`metrics`], one struct with every series; [`audit`], who did what to which lock; [`diagnosis`],
-//! what is weak or unsafe about the nodes; [`followed`] and [`pem`], files that change and what certificates are in; and
+//! what is weak or unsafe about the nodes; [`telemetry`], logs and traces; [`followed`] and [`pem`], files that change and what certificates are in; and
 //! the subcommands: [`doctor`], [`bench`], [`healthcheck`].
 //!
 //! # The protocol

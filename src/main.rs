@@ -14,6 +14,7 @@ use redlockd::config::{Config, Layered};
 use redlockd::healthcheck::healthcheck;
 use redlockd::metrics::Metrics;
 use redlockd::redlock::Redlock;
+use redlockd::telemetry::Traces;
 use redlockd::{doctor, http, telemetry};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,7 +47,11 @@ fn run(command: Command) -> Result<ExitCode, String> {
         }
         Command::Serve(config) => {
             telemetry::init(config.log);
-            runtime(config.threads)?.block_on(serve(&config)).map_err(|error| error.to_string())?;
+            let runtime = runtime(config.threads)?;
+            let traces = Traces::from_environment(runtime.handle()).map_err(|error| error.to_string())?;
+            let outcome = runtime.block_on(serve(&config));
+            traces.into_iter().for_each(Traces::end);
+            outcome.map_err(|error| error.to_string())?;
         }
         Command::Config(layered) => {
             say(layered.to_string().trim_end())?;
@@ -94,6 +99,7 @@ fn runtime(threads: Option<usize>) -> Result<Runtime, String> {
 }
 
 async fn serve(config: &Config) -> Result<(), AppError> {
+    allow_open_files(config.max_connections);
     let listeners = Listeners { requests: listen(config.listen)?, metrics: config.metrics_listen.map(listen).transpose()? };
     let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let app = App::build(config).await?;
@@ -107,6 +113,21 @@ async fn serve(config: &Config) -> Result<(), AppError> {
         info!("metrics at http://{}/metrics", metrics.local_addr()?);
     }
     app.run(listeners, signals.first()).await
+}
+
+/// Asks for as many open files as the system gives: a connection is one, and the usual limit is a courtesy to programs that
+/// are older than the larger ones.
+fn allow_open_files(max_connections: usize) {
+    /// Connections to nodes, files, listeners.
+    const OTHERS: u64 = 128;
+    let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|_| rlimit::Resource::NOFILE.get_soft().unwrap_or_default());
+    if allowed < max_connections as u64 + OTHERS {
+        tracing::warn!(
+            allowed,
+            max_connections,
+            "the process may open fewer files than max_connections needs: raise its limit (ulimit -n), or lower max_connections"
+        );
+    }
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {

@@ -143,11 +143,13 @@ impl Roster {
         if !(1..=255).contains(&entry.san.len()) || !entry.san.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(RosterError::San { at, name });
         }
-        if self.by_san.contains_key(&entry.san) {
+        // DNS names are the same in small and capital letters, URIs are not.
+        let san = if entry.san.contains(':') { entry.san } else { entry.san.to_ascii_lowercase() };
+        if self.by_san.contains_key(&san) {
             return Err(RosterError::Twice { at, name });
         }
         let principal = principal(at, name, entry.allow)?;
-        self.by_san.insert(entry.san, principal);
+        self.by_san.insert(san, principal);
         Ok(())
     }
 
@@ -157,7 +159,7 @@ impl Roster {
         candidates.iter().find(|(known, _)| known.is(digest)).map(|(_, principal)| principal)
     }
 
-    /// Who is called by one of the names in a certificate.
+    /// Who is called by one of the names in a certificate; DNS names are in small letters.
     pub fn find_certificate(&self, names: &[String]) -> Option<&Arc<Principal>> {
         names.iter().find_map(|name| self.by_san.get(name))
     }
@@ -217,13 +219,15 @@ mod tests {
 
     #[test]
     fn a_certificate_is_known_by_any_of_its_names() {
-        let text = "[[certificate]]\nname = \"billing\"\nsan = \"spiffe://example.org/billing\"\nallow = [\"*:billing/\"]\n";
+        let text = "[[certificate]]\nname = \"billing\"\nsan = \"spiffe://example.org/billing\"\nallow = [\"*:billing/\"]\n\
+            [[certificate]]\nname = \"web\"\nsan = \"Web.example.org\"\nallow = [\"*:web/\"]\n";
         let roster = Roster::parse(text).unwrap();
         let find = |names: &[&str]| roster.find_certificate(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).cloned();
         assert_eq!(find(&["billing.local", "spiffe://example.org/billing"]).unwrap().name.as_str(), "billing");
         assert!(find(&[]).is_none() && find(&["spiffe://example.org/billing/"]).is_none());
+        assert_eq!(find(&["web.example.org"]).unwrap().name.as_str(), "web");
         for (text, said) in [
-            (format!("{text}{text}"), "certificate 2 (billing) is there a second time"),
+            (format!("{text}{text}"), "certificate 3 (billing) is there a second time"),
             (text.replace("spiffe://example.org/billing", ""), "certificate 1 (billing): san must be"),
             (text.replace("spiffe:", "spiffe :"), "certificate 1 (billing): san must be"),
             (text.replace("*:billing/", "all"), "certificate 1 (billing): grant 1: "),

@@ -3,53 +3,99 @@
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::auth::Asking;
+use super::auth::{Asking, Force, OnLock, Permission};
 use super::body::rfc3339;
 use super::problem::Problem;
 use super::state::AppState;
-use crate::audit::Event;
-use crate::lease::{Holder, LockKey};
+use crate::audit::{Audit, Event};
+use crate::lease::{FencingToken, Holder, LockKey, OwnerLabel};
+use crate::telemetry::trace::carry;
 
-impl Asking {
-    /// An event that is over now, about which nothing else is known.
-    pub fn event<'a>(&'a self, event: &'static str, key: &'a LockKey, outcome: &'static str) -> Event<'a> {
-        let time = rfc3339(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default());
-        let who = self.caller.name().map(|name| name.as_str());
-        Event { time, event, outcome, key: key.as_str(), who, from: self.address, owner: None, fencing_token: None, reason: None }
+/// What a caller wants done to a lock. Told to the audit log when it is dropped, with what is known by then: nobody can
+/// hang up before the log hears of it.
+pub struct Deed {
+    audit: Audit,
+    event: &'static str,
+    asking: Asking,
+    pub key: LockKey,
+    /// A word such as `granted`, or the code of a problem.
+    pub outcome: &'static str,
+    pub owner: Option<OwnerLabel>,
+    pub fencing_token: Option<FencingToken>,
+    reason: Option<String>,
+}
+
+/// The client went away before it had its answer. What it wanted may have been done; a grant was not, or is undone.
+const ABANDONED: &str = "abandoned";
+
+impl Deed {
+    /// It is about to be done.
+    pub fn begin<A: Permission>(audit: &Audit, allowed: OnLock<A>) -> Self {
+        let OnLock { key, asking, .. } = allowed;
+        Self::new(audit, A::ACTION.as_str(), key, asking, ABANDONED)
+    }
+
+    /// It was not allowed.
+    pub fn refuse<A: Permission>(audit: &Audit, key: LockKey, asking: Asking) {
+        drop(Self::new(audit, A::ACTION.as_str(), key, asking, "forbidden"));
+    }
+
+    fn new(audit: &Audit, event: &'static str, key: LockKey, asking: Asking, outcome: &'static str) -> Self {
+        Self { audit: audit.clone(), event, asking, key, outcome, owner: None, fencing_token: None, reason: None }
+    }
+
+    /// The problem that is answered, after it was made the outcome.
+    pub fn fail(&mut self, problem: impl Into<Problem>) -> Problem {
+        let problem = problem.into();
+        self.outcome = problem.code();
+        problem
     }
 }
 
-/// Takes the lock from whoever holds it, and tells the log before and after, whatever becomes of the request.
-pub async fn force(state: AppState, asking: Asking, key: LockKey, reason: String) -> Result<Option<Holder>, Problem> {
-    let forcing = async move {
-        let who = asking.caller.name().map(|name| name.as_str());
-        warn!(audit = "force", who, key = key.as_str(), reason, "a lock is to be released by force");
-        let outcome = state.redlock.force(key.clone()).await;
-        let holder = outcome.as_ref().ok().and_then(Option::as_ref);
-        let (owner, fencing_token) = (holder.and_then(|holder| holder.owner.as_ref()).map(|owner| owner.as_str()), holder.and_then(token_of));
-        match &outcome {
-            Ok(Some(_)) => warn!(audit = "forced", who, key = key.as_str(), reason, owner, fencing_token, "a lock was released by force"),
-            Ok(None) => warn!(audit = "forced", who, key = key.as_str(), reason, "the lock that was to be released by force was free"),
-            // What was begun may go on in the background.
-            Err(error) => warn!(audit = "forced", who, key = key.as_str(), reason, %error, "a release by force is not known to be complete"),
-        }
-        let outcome = outcome.map_err(Problem::from);
-        state.audit.tell(|| {
-            let holder = outcome.as_ref().ok().and_then(Option::as_ref);
-            let word = outcome.as_ref().map_or_else(Problem::code, |holder| released(holder.is_some()));
-            let owner = holder.and_then(|holder| holder.owner.as_ref()).map(|owner| owner.as_str());
-            Event { owner, fencing_token: holder.and_then(token_of), reason: Some(&reason), ..asking.event("force", &key, word) }
+impl Drop for Deed {
+    fn drop(&mut self) {
+        self.audit.tell(|| Event {
+            time: rfc3339(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()),
+            event: self.event,
+            outcome: self.outcome,
+            key: self.key.as_str(),
+            who: self.asking.caller.name().map(OwnerLabel::as_str),
+            from: self.asking.address,
+            owner: self.owner.as_ref().map(OwnerLabel::as_str),
+            fencing_token: self.fencing_token.map(FencingToken::get),
+            reason: self.reason.as_deref(),
         });
-        outcome
+    }
+}
+
+/// Takes the lock from whoever holds it, and tells the logs before and after, whatever becomes of the request.
+pub async fn force(state: AppState, allowed: OnLock<Force>, reason: String) -> Result<Option<Holder>, Problem> {
+    let forcing = async move {
+        let mut deed = Deed::begin(&state.audit, allowed);
+        let (key, who) = (deed.key.clone(), deed.asking.caller.name().cloned());
+        let (key, who) = (key.as_str(), who.as_ref().map(OwnerLabel::as_str));
+        warn!(audit = "force", who, key, reason, "a lock is to be released by force");
+        let outcome = state.redlock.force(deed.key.clone()).await;
+        if let Ok(Some(holder)) = &outcome {
+            deed.owner = holder.owner.clone();
+            deed.fencing_token = holder.ballot.map(FencingToken::of);
+        }
+        let (owner, fencing_token) = (deed.owner.as_ref().map(OwnerLabel::as_str), deed.fencing_token.map(FencingToken::get));
+        match &outcome {
+            Ok(Some(_)) => warn!(audit = "forced", who, key, reason, owner, fencing_token, "a lock was released by force"),
+            Ok(None) => warn!(audit = "forced", who, key, reason, "the lock that was to be released by force was free"),
+            // What was begun may go on in the background.
+            Err(error) => warn!(audit = "forced", who, key, reason, %error, "a release by force is not known to be complete"),
+        }
+        deed.reason = Some(reason);
+        let holder = outcome.map_err(|error| deed.fail(error))?;
+        deed.outcome = released(holder.is_some());
+        Ok(holder)
     };
-    tokio::spawn(forcing).await.expect("nothing in it panics, and nobody aborts it")
+    tokio::spawn(carry(forcing)).await.expect("nothing in it panics, and nobody aborts it")
 }
 
 /// Whether there was something to release, in a word.
 pub fn released(was_held: bool) -> &'static str {
     if was_held { "released" } else { "not_held" }
-}
-
-fn token_of(holder: &Holder) -> Option<u64> {
-    holder.ballot.map(|ballot| ballot.micros())
 }

@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
+use super::audit::Deed;
 use super::path;
 use super::problem::Problem;
 use super::state::AppState;
@@ -80,8 +81,12 @@ impl Undecided {
         if asking.caller.may(A::ACTION, &key) {
             return Ok(OnLock { key, asking, action: PhantomData });
         }
-        let (action, key) = (A::ACTION, key.as_str());
-        Err(forbidden(state, format!("This token does not allow to {action} the lock {key:?}; a grant for it would be {action}:{key}.")))
+        let action = A::ACTION;
+        let detail = format!("You may not {action} the lock {:?}; a grant for it would be {action}:{key}.", key.as_str());
+        if action != Action::Inspect {
+            Deed::refuse::<A>(&state.audit, key, asking);
+        }
+        Err(forbidden(state, detail))
     }
 }
 
@@ -91,7 +96,7 @@ impl Anywhere<List> {
         if self.caller.may_under(Action::List, prefix) {
             return Ok(());
         }
-        Err(forbidden(state, format!("This token does not allow to list everything under {prefix:?}; name a prefix that it does.")))
+        Err(forbidden(state, format!("You may not list everything under {prefix:?}; name a prefix that your grants cover.")))
     }
 }
 
@@ -103,7 +108,7 @@ impl<A: Permission> FromRequestParts<AppState> for Anywhere<A> {
         if caller.may_at_all(A::ACTION) {
             return Ok(Self { caller, action: PhantomData });
         }
-        Err(forbidden(state, format!("This token does not allow this; it takes the grant {}.", A::ACTION)))
+        Err(forbidden(state, format!("You may not do this; it takes the grant {}.", A::ACTION)))
     }
 }
 

@@ -7,16 +7,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, body::Body};
 use bytes::Bytes;
 
-use super::audit;
+use super::audit::{self, Deed};
 use super::auth::{Acquire, Extend, Force, Inspect, OnLock, Release, Undecided};
 use super::body::{HolderBody, LeaseBody, LockBody, LockState, ReleaseBody, VotesBody, renew_after, rfc3339};
 use super::grant_body::GrantBody;
 use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, LEASE_ID, NoOptions, ReleaseOptions};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
 use super::state::{Admitted, AppState};
-use crate::audit::Event;
-use crate::lease::FencingToken;
-use crate::redlock::{AcquireRequest, Inspected, Redlock};
+use crate::redlock::{AcquireRequest, Inspected, Redlock, Released};
 
 /// Who holds a lock is old news a moment later, and a lease id is a secret.
 pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -37,17 +35,15 @@ pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::fro
     )
 )]
 pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock<Acquire>, options: AcquireOptions) -> Result<Response, Problem> {
-    let (OnLock { key, asking, .. }, AcquireOptions { ttl, owner, lease }) = (allowed, options);
-    let owner = owner.or_else(|| asking.caller.name().cloned());
-    let acquired = state.redlock.acquire(AcquireRequest { key: key.clone(), lease, ttl, owner: owner.clone() }).await.map_err(Problem::from);
-    state.audit.tell(|| {
-        let fencing_token = acquired.as_ref().ok().map(|acquired| acquired.grant.fencing_token.get());
-        let owner = owner.as_ref().map(|owner| owner.as_str());
-        Event { owner, fencing_token, ..asking.event("acquire", &key, acquired.as_ref().map_or_else(Problem::code, |_| "granted")) }
-    });
-    let acquired = acquired?;
+    let AcquireOptions { ttl, owner, lease } = options;
+    let owner = owner.or_else(|| allowed.asking.caller.name().cloned());
+    let mut deed = Deed::begin(&state.audit, allowed);
+    deed.owner = owner.clone();
+    let request = AcquireRequest { key: deed.key.clone(), lease, ttl, owner: owner.clone() };
+    let acquired = state.redlock.acquire(request).await.map_err(|error| deed.fail(error))?;
+    deed.fencing_token = Some(acquired.grant.fencing_token);
     let body = LeaseBody {
-        key: key.as_str(),
+        key: deed.key.as_str(),
         lease_id: acquired.lease.reveal(),
         fencing_token: acquired.grant.fencing_token.get(),
         // A repeat changes nothing, and who the first said it was is not known here.
@@ -67,7 +63,7 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
         (FENCING_TOKEN, HeaderValue::from(body.fencing_token)),
         NO_STORE,
     ];
-    Ok((headers, Body::new(GrantBody::new(Bytes::from(json), acquired))).into_response())
+    Ok((headers, Body::new(GrantBody::new(Bytes::from(json), acquired, deed))).into_response())
 }
 
 /// Extend a lease
@@ -85,15 +81,12 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
     )
 )]
 pub async fn extend(State(state): State<AppState>, allowed: OnLock<Extend>, options: ExtendOptions) -> Result<Response, Problem> {
-    let (OnLock { key, asking, .. }, ExtendOptions { lease, ttl }) = (allowed, options);
-    let extended = state.redlock.extend(key.clone(), lease.clone(), ttl).await.map_err(Problem::from);
-    state.audit.tell(|| {
-        let fencing_token = extended.as_ref().ok().map(|extended| extended.fencing_token.get());
-        Event { fencing_token, ..asking.event("extend", &key, extended.as_ref().map_or_else(Problem::code, |_| "extended")) }
-    });
-    let extended = extended?;
+    let ExtendOptions { lease, ttl } = options;
+    let mut deed = Deed::begin(&state.audit, allowed);
+    let extended = state.redlock.extend(deed.key.clone(), lease.clone(), ttl).await.map_err(|error| deed.fail(error))?;
+    (deed.outcome, deed.fencing_token) = ("extended", Some(extended.fencing_token));
     let body = LeaseBody {
-        key: key.as_str(),
+        key: deed.key.as_str(),
         lease_id: lease.reveal(),
         fencing_token: extended.fencing_token.get(),
         owner: None,
@@ -124,18 +117,16 @@ pub async fn extend(State(state): State<AppState>, allowed: OnLock<Extend>, opti
 pub async fn release(State(state): State<AppState>, asked: Undecided, options: ReleaseOptions) -> Result<Response, Problem> {
     let (key, released) = match options {
         ReleaseOptions::Own { lease, fencing_token } => {
-            let OnLock { key, asking, .. } = asked.to::<Release>(&state)?;
-            let released = state.redlock.release(key.clone(), lease, fencing_token).await.map(|done| done.released).map_err(Problem::from);
-            state.audit.tell(|| {
-                let fencing_token = fencing_token.map(FencingToken::get);
-                let word = released.as_ref().map_or_else(Problem::code, |was_held| audit::released(*was_held));
-                Event { fencing_token, ..asking.event("release", &key, word) }
-            });
-            (key, released?)
+            let mut deed = Deed::begin(&state.audit, asked.to::<Release>(&state)?);
+            deed.fencing_token = fencing_token;
+            let Released { released } = state.redlock.release(deed.key.clone(), lease, fencing_token).await.map_err(|error| deed.fail(error))?;
+            deed.outcome = audit::released(released);
+            (deed.key.clone(), released)
         }
         ReleaseOptions::Forced { reason } => {
-            let OnLock { key, asking, .. } = asked.to::<Force>(&state)?;
-            let holder = audit::force(state, asking, key.clone(), reason).await?;
+            let allowed = asked.to::<Force>(&state)?;
+            let key = allowed.key.clone();
+            let holder = audit::force(state, allowed, reason).await?;
             (key, holder.is_some())
         }
     };

@@ -3,6 +3,7 @@
 mod audit;
 mod auth;
 mod body;
+mod correlation;
 mod docs;
 mod given;
 mod grant_body;
@@ -27,6 +28,7 @@ use utoipa_axum::routes;
 use crate::auth::{Guard, Pace};
 pub use docs::openapi;
 pub use nodes::{FindingBody, NodeBody};
+pub use probes::is_watching;
 pub use problem::too_many_connections;
 pub use state::{AppState, Draining, HttpSettings, RunsOn};
 

@@ -1,4 +1,4 @@
-//! Counts and times every request, refuses those that are too many, and sends clients elsewhere while the gateway drains.
+//! Counts, times and traces every request, refuses those that are too many, and sends clients elsewhere while the gateway drains.
 //!
 //! Never its path or query, which may name locks and lease ids.
 
@@ -15,6 +15,8 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::debug;
 
+use super::correlation::Correlation;
+use super::probes::is_watching;
 use super::problem::{Problem, only_problems};
 use super::state::{AppState, Draining};
 use crate::metrics::Metrics;
@@ -64,12 +66,12 @@ where
         let method = method_label(request.method());
         let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
         let ObserveLayer { metrics, draining, max_requests } = &self.layer;
-        // A kubelet would restart a gateway that is only busy, and a scraper wants to know why.
-        let is_bounded = !matches!(route, "/livez" | "/readyz" | "/metrics");
+        let is_bounded = !is_watching(route);
         let in_flight = InFlight::enter(Arc::clone(metrics), is_bounded);
         let is_let_in = !is_bounded || metrics.http_in_flight.get() <= *max_requests as i64;
+        let correlation = Correlation::of(&request, method, route);
         let answer = is_let_in.then(|| self.inner.call(request));
-        Observed { answer, max_requests: *max_requests, method, route, begun: Instant::now(), in_flight, draining: draining.clone() }
+        Observed { answer, max_requests: *max_requests, method, route, begun: Instant::now(), correlation, in_flight, draining: draining.clone() }
     }
 }
 
@@ -83,6 +85,7 @@ pin_project! {
         method: &'static str,
         route: &'static str,
         begun: Instant,
+        correlation: Correlation,
         in_flight: InFlight,
         draining: Draining,
     }
@@ -97,6 +100,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let _guards = this.correlation.enter();
         let mut response = match this.answer.as_pin_mut() {
             Some(answer) => only_problems(ready!(answer.poll(context))?.into_response()),
             None => {
@@ -109,6 +113,7 @@ where
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let (route, method, status) = (*this.route, *this.method, response.status());
+        this.correlation.answered(status, response.headers_mut());
         let elapsed = this.begun.elapsed();
         let metrics = &this.in_flight.metrics;
         match status {

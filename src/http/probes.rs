@@ -30,6 +30,12 @@ pub struct ReadyBody {
     nodes: usize,
 }
 
+/// Whether a path is asked for by what watches the gateway, and answered however busy it is: a kubelet would restart one
+/// that does not, and a scraper wants to know why.
+pub fn is_watching(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/metrics")
+}
+
 /// Is the process alive
 ///
 /// Asks no node: a gateway without a quorum is no better for being restarted.

@@ -32,6 +32,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// Its name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Acquire { .. } => "acquire",
+            Self::Extend { .. } => "extend",
+            Self::Release { .. } => "release",
+            Self::Cancel { .. } => "cancel",
+            Self::Inspect { .. } => "inspect",
+            Self::Scan { .. } => "scan",
+        }
+    }
+
     /// Whether it makes room for others, and so goes ahead of what only wants in.
     pub fn is_urgent(&self) -> bool {
         matches!(self, Self::Extend { .. } | Self::Release { .. } | Self::Cancel { .. })

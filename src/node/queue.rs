@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::{ClusterClock, Command, Fault, Health, Node, NodeName, Reply, Usual};
 use crate::lease::{Abstention, Answer, Vote};
 use crate::metrics::NodeMetrics;
+use crate::telemetry::trace::{Cause, Span};
 
 /// Who waits for answers. Called on the queue's own task: it must not block.
 pub trait Receiver: Send + Sync + 'static {
@@ -23,6 +24,11 @@ pub trait Receiver: Send + Sync + 'static {
 
     /// Takes a node's answer to the command sent with `tag`.
     fn receive(self: Arc<Self>, node: usize, tag: u8, answer: Answer<Reply>);
+
+    /// What it asks for, as traces show it.
+    fn cause(&self) -> Cause {
+        Cause::default()
+    }
 }
 
 /// One command on its way to one node.
@@ -62,11 +68,17 @@ pub struct NodeQueue {
     metrics: NodeMetrics,
 }
 
+/// A call, and its span, from the submission to the answer.
+struct Submitted {
+    call: Call,
+    span: Span,
+}
+
 #[derive(Default)]
 struct Waiting {
     /// What makes room for others goes first.
-    urgent: VecDeque<Call>,
-    normal: VecDeque<Call>,
+    urgent: VecDeque<Submitted>,
+    normal: VecDeque<Submitted>,
     /// Batches that are being sent or answered.
     in_flight: usize,
 }
@@ -74,8 +86,8 @@ struct Waiting {
 /// What a look into the queue found.
 #[derive(Default)]
 struct Taken {
-    batch: Vec<Call>,
-    late: Vec<Call>,
+    batch: Vec<Submitted>,
+    late: Vec<Submitted>,
 }
 
 impl Waiting {
@@ -83,7 +95,7 @@ impl Waiting {
         self.urgent.len() + self.normal.len()
     }
 
-    fn pop(&mut self) -> Option<Call> {
+    fn pop(&mut self) -> Option<Submitted> {
         self.urgent.pop_front().or_else(|| self.normal.pop_front())
     }
 }
@@ -138,12 +150,13 @@ impl NodeQueue {
         if !self.health.is_reachable() {
             return Err(self.health.absence());
         }
+        let span = call.receiver.cause().call(&self.name, call.command.as_str());
         let mut waiting = self.waiting();
         let queue = if call.command.is_urgent() { &mut waiting.urgent } else { &mut waiting.normal };
         if MAX_WAITING <= queue.len() {
             return Err(Abstention::Overloaded);
         }
-        queue.push_back(call);
+        queue.push_back(Submitted { call, span });
         let is_work = if waiting.in_flight == 0 { waiting.len() == 1 } else { waiting.len() == MAX_BATCH };
         drop(waiting);
         if is_work {
@@ -185,7 +198,7 @@ impl NodeQueue {
     }
 
     /// The next calls that are worth sending. Those that are too late, or that nobody waits for, are answered here.
-    async fn next_batch(&self) -> Vec<Call> {
+    async fn next_batch(&self) -> Vec<Submitted> {
         loop {
             let work = self.work.notified();
             let Taken { batch, late } = self.take();
@@ -213,10 +226,10 @@ impl NodeQueue {
             return taken;
         }
         while taken.batch.len() < MAX_BATCH {
-            let Some(call) = waiting.pop() else { break };
-            let is_late = call.deadline <= now || !call.receiver.is_waiting(call.tag);
+            let Some(next) = waiting.pop() else { break };
+            let is_late = next.call.deadline <= now || !next.call.receiver.is_waiting(next.call.tag);
             let into = if is_late { &mut taken.late } else { &mut taken.batch };
-            into.push(call);
+            into.push(next);
         }
         waiting.in_flight += usize::from(!(taken.batch.is_empty() && taken.late.is_empty()));
         let is_more_work = MAX_BATCH <= waiting.len();
@@ -227,9 +240,9 @@ impl NodeQueue {
         taken
     }
 
-    async fn send(&self, batch: Vec<Call>) {
-        let commands: Vec<_> = batch.iter().map(|call| Arc::clone(&call.command)).collect();
-        let Some(deadline) = batch.iter().map(|call| call.deadline).max() else { return };
+    async fn send(&self, batch: Vec<Submitted>) {
+        let commands: Vec<_> = batch.iter().map(|of| Arc::clone(&of.call.command)).collect();
+        let Some(deadline) = batch.iter().map(|of| of.call.deadline).max() else { return };
         let sent = Instant::now();
         let outcome = self.node.apply(&commands, deadline).await;
         self.metrics.batch_seconds.observe(sent.elapsed().as_secs_f64());
@@ -260,8 +273,10 @@ impl NodeQueue {
         }
     }
 
-    fn answer(&self, call: Call, answer: Answer<Reply>) {
+    fn answer(&self, Submitted { call, span }: Submitted, answer: Answer<Reply>) {
         self.metrics.vote(answer.label());
+        span.voted(answer.label());
+        drop(span);
         call.receiver.receive(self.index, call.tag, answer);
     }
 

@@ -18,6 +18,7 @@ use super::call_timeout;
 use super::cluster::Cluster;
 use crate::lease::{Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, LeaseId, LockKey, Loss, NodeSet, Terms, Verdict};
 use crate::node::{Call, Command, Receiver, Reply};
+use crate::telemetry::trace::Cause;
 
 /// What an owner is told, once.
 pub type Outcome = Result<Grant, Loss>;
@@ -29,6 +30,7 @@ pub struct Flight {
     attempt_id: AttemptId,
     started: Instant,
     call_timeout: Duration,
+    cause: Cause,
     progress: Mutex<Progress>,
 }
 
@@ -93,8 +95,8 @@ impl Flight {
             unasked: NodeSet::all(cluster.quorum()),
             owner: Some(owner),
         };
-        let flight =
-            Arc::new(Self { cluster: Arc::clone(cluster), request, lease, attempt_id, started, call_timeout, progress: Mutex::new(progress) });
+        let (cluster_of, cause, progress) = (Arc::clone(cluster), Cause::current(), Mutex::new(progress));
+        let flight = Arc::new(Self { cluster: cluster_of, request, lease, attempt_id, started, call_timeout, cause, progress });
         cluster.metrics().rounds.inc();
         flight.begin();
         flight
@@ -364,5 +366,9 @@ impl Receiver for Flight {
             Ok(_) => self.answered(node, tag, Err(Abstention::Silent)),
             Err(abstention) => self.answered(node, tag, Err(abstention)),
         }
+    }
+
+    fn cause(&self) -> Cause {
+        self.cause.clone()
     }
 }

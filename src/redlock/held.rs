@@ -65,8 +65,17 @@ impl Held {
     /// It was released.
     pub fn end(&self, key: LockKey, lease: LeaseId) {
         if let Some(tenure) = self.leases().tenures.remove(&(key, lease)) {
-            self.metrics.hold_seconds.observe(tenure.since.elapsed().as_secs_f64());
+            self.ended(tenure);
         }
+    }
+
+    /// The lock was taken from whoever held it.
+    pub fn end_all_of(&self, key: &LockKey) {
+        self.leases().tenures.extract_if(|(of, _), _| of == key).for_each(|(_, tenure)| self.ended(tenure));
+    }
+
+    fn ended(&self, tenure: Tenure) {
+        self.metrics.hold_seconds.observe(tenure.since.elapsed().as_secs_f64());
     }
 
     /// Publishes how many there are.
@@ -113,6 +122,19 @@ mod tests {
         advance(Duration::from_secs(6)).await;
         held.show();
         assert_eq!((metrics.leases_held.get(), metrics.leases_run_out.get()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_held_a_lock_that_was_taken_holds_it_no_more() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let held = Held::new(Arc::clone(&metrics));
+        let [taken, other] = ["taken", "other"].map(|name| LockKey::new(name).unwrap());
+        for key in [&taken, &other] {
+            held.begin(key.clone(), LeaseId::from_random([0; LeaseId::RANDOM]), Instant::now() + Duration::from_secs(10));
+        }
+        held.end_all_of(&taken);
+        held.show();
+        assert_eq!((metrics.leases_held.get(), metrics.hold_seconds.get_sample_count()), (1, 1));
     }
 
     #[tokio::test(start_paused = true)]

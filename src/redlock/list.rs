@@ -4,7 +4,7 @@
 //! other. What a scan finds is only a name; a majority says whether it is held. A lock that another gateway granted in
 //! the last moment before a listing may be missing from it: its copy can reach a node that was scanned already.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,6 +16,7 @@ use super::poll::{Question, Tally, poll};
 use super::{Redlock, Shortfall, shortfall};
 use crate::lease::{Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LockKey};
 use crate::node::{Call, Command, Page, Receiver, Reply};
+use crate::telemetry::trace::Cause;
 
 /// A page of held locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +133,7 @@ async fn scan(cluster: &Cluster, prefix: &str, place: &Place, limit: usize) -> R
     let (answer, answered) = oneshot::channel();
     let command = Arc::new(Command::Scan { prefix: prefix.to_owned(), cursor: place.cursor.clone(), limit });
     let deadline = Instant::now() + cluster.settings().node_timeout;
-    let receiver = Arc::new(Scanning(std::sync::Mutex::new(Some(answer))));
+    let receiver = Arc::new(Scanning { page: Mutex::new(Some(answer)), cause: Cause::current() });
     if cluster.queues()[place.node].submit(Call { command, receiver, tag: 0, deadline }).is_err() {
         return Ok(None);
     }
@@ -144,7 +145,10 @@ async fn scan(cluster: &Cluster, prefix: &str, place: &Place, limit: usize) -> R
     }
 }
 
-struct Scanning(std::sync::Mutex<Option<oneshot::Sender<Answer<Reply>>>>);
+struct Scanning {
+    page: Mutex<Option<oneshot::Sender<Answer<Reply>>>>,
+    cause: Cause,
+}
 
 impl Receiver for Scanning {
     fn is_waiting(&self, _: u8) -> bool {
@@ -152,10 +156,14 @@ impl Receiver for Scanning {
     }
 
     fn receive(self: Arc<Self>, _: usize, _: u8, answer: Answer<Reply>) {
-        if let Some(waiting) = self.0.lock().expect("no code panics while it holds this").take() {
+        if let Some(waiting) = self.page.lock().expect("no code panics while it holds this").take() {
             // The page is late and the listing has gone on without it.
             let _ = waiting.send(answer);
         }
+    }
+
+    fn cause(&self) -> Cause {
+        self.cause.clone()
     }
 }
 

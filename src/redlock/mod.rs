@@ -104,7 +104,8 @@ impl Redlock {
     pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
         let of = (key.clone(), lease.clone());
         let result = release::release(&self.cluster, key, Some(lease), token).await;
-        if let Ok(Released { released: true }) = &result {
+        // Where it was not held any more an earlier release has ended it, whose answer was lost.
+        if result.is_ok() {
             self.cluster.held().end(of.0, of.1);
         }
         self.count(
@@ -122,7 +123,10 @@ impl Redlock {
 
     /// Takes the lock from whoever holds it now. That holder; none if it was free.
     pub async fn force(&self, key: LockKey) -> Result<Option<Holder>, ForceError> {
-        let result = force::force(&self.cluster, key).await;
+        let result = force::force(&self.cluster, key.clone()).await;
+        if let Ok(Some(_)) = &result {
+            self.cluster.held().end_all_of(&key);
+        }
         self.count(
             "force",
             match &result {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::cluster::Cluster;
 use crate::lease::{Abstention, Answer, NodeSet};
 use crate::node::{Command, Receiver, Reply};
+use crate::telemetry::trace::Cause;
 
 /// Counts answers until they decide.
 pub trait Tally: Send + 'static {
@@ -39,7 +40,14 @@ pub async fn poll<T: Tally>(cluster: &Arc<Cluster>, question: Question, tally: T
     let started = Instant::now();
     let (owner, mut decided) = oneshot::channel();
     let progress = Progress { tally, owner: Some(owner), unheard: NodeSet::default(), unasked: NodeSet::all(cluster.quorum()) };
-    let poll = Arc::new(Poll { cluster: Arc::clone(cluster), command, started, deadline: started + call_timeout, progress: Mutex::new(progress) });
+    let poll = Arc::new(Poll {
+        cluster: Arc::clone(cluster),
+        command,
+        started,
+        deadline: started + call_timeout,
+        cause: Cause::current(),
+        progress: Mutex::new(progress),
+    });
     poll.ask(first);
     let outcome = match timeout_at(started + cluster.patience().within(call_timeout), &mut decided).await {
         Ok(outcome) => outcome,
@@ -55,6 +63,7 @@ struct Poll<T: Tally> {
     command: Arc<Command>,
     started: Instant,
     deadline: Instant,
+    cause: Cause,
     progress: Mutex<Progress<T>>,
 }
 
@@ -117,5 +126,9 @@ impl<T: Tally> Receiver for Poll<T> {
 
     fn receive(self: Arc<Self>, node: usize, _: u8, answer: Answer<Reply>) {
         self.answered(node, answer);
+    }
+
+    fn cause(&self) -> Cause {
+        self.cause.clone()
     }
 }

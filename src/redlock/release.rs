@@ -10,6 +10,7 @@ use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short, shortfall};
 use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, NodeSet, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
+use crate::telemetry::trace::carry;
 
 /// A release that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: Option<LeaseId
     match releasing.ask(Release::new(cluster.quorum(), reach), up_to, first).await {
         // In a task of its own: what was begun is finished, whatever becomes of the request.
         ReleaseVerdict::NextRound { up_to, freed } => {
-            tokio::spawn(releasing.go_on(up_to, freed)).await.expect("the task does not panic, and ends no later than this one")
+            tokio::spawn(carry(releasing.go_on(up_to, freed))).await.expect("the task does not panic, and ends no later than this one")
         }
         verdict => finish(cluster, verdict),
     }

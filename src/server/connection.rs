@@ -13,7 +13,7 @@ use tower::Service;
 use super::FIRST_HEAD_TIMEOUT;
 use super::places::Place;
 use crate::auth::Peer;
-use crate::http::too_many_connections;
+use crate::http::{is_watching, too_many_connections};
 use crate::metrics::Metrics;
 
 /// The service behind one connection. Tells every request from where it came.
@@ -34,7 +34,6 @@ struct Shared {
 
 impl<S> Connection<S> {
     pub fn new(service: S, place: Place, peer: Peer, metrics: Arc<Metrics>) -> Self {
-        metrics.connections.inc();
         Self { service, shared: Arc::new(Shared { place, peer, begun: Instant::now(), was_asked: AtomicBool::new(false), metrics }) }
     }
 }
@@ -53,7 +52,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         self.shared.was_asked.store(true, Ordering::Relaxed);
-        if let Place::TurnedAway { max, .. } = self.shared.place {
+        if let Some(max) = self.shared.place.is_over.filter(|_| !is_watching(request.uri().path())) {
             self.shared.metrics.limit_hit("connections");
             return Either::Right(ready(Ok(too_many_connections(max))));
         }
@@ -64,7 +63,6 @@ where
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.metrics.connections.dec();
         if !*self.was_asked.get_mut() && FIRST_HEAD_TIMEOUT <= self.begun.elapsed() {
             self.metrics.limit_hit("first_head_time");
         }

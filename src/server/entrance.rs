@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::connection::Connection;
 use super::places::Places;
-use super::stream::Stream;
+use super::stream::{self, Stream, Tcp};
 use super::tls::{self, Tls};
 use crate::auth::Peer;
 use crate::metrics::Metrics;
@@ -34,7 +34,7 @@ impl Entrance {
         Self { places, tls, metrics }
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> io::Result<Stream> {
+    async fn handshake(&self, tcp: Tcp) -> io::Result<Stream> {
         let Some(tls) = &self.tls else { return Ok(Stream::open(tcp, Arc::clone(&self.metrics))) };
         let outcome = timeout(HANDSHAKE_TIMEOUT, tls.handshake(tcp)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match outcome {
@@ -63,7 +63,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Entrance {
                 return Err(io::Error::other("too many connections"));
             };
             tcp.set_nodelay(true)?;
-            let stream = entrance.handshake(tcp).await?;
+            let stream = entrance.handshake(stream::with_deadlines(tcp)).await?;
             let peer = Peer { address, names: stream.peer_names() };
             Ok((stream, Connection::new(service, place, peer, entrance.metrics)))
         })

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The bound. Clones share it.
@@ -10,36 +11,40 @@ pub struct Places {
     served: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
     max: usize,
+    taken: IntGauge,
 }
 
 /// One connection's place, until it is dropped.
-pub enum Place {
-    Served {
-        _permit: OwnedSemaphorePermit,
-    },
-    /// Over the bound of `max`: it is told so, and then closed.
-    TurnedAway {
-        max: usize,
-        _permit: OwnedSemaphorePermit,
-    },
+pub struct Place {
+    /// The bound that it is over, if it is: it is told so, and then closed.
+    pub is_over: Option<usize>,
+    taken: IntGauge,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// How many may be told at once that there is no place for them; those beyond are closed without a word.
 const TURNED_AWAY: usize = 64;
 
 impl Places {
-    /// Room for `max` connections.
-    pub fn new(max: usize) -> Self {
-        Self { served: Arc::new(Semaphore::new(max)), turned_away: Arc::new(Semaphore::new(TURNED_AWAY)), max }
+    /// Room for `max` connections. `taken` shows how many there are, those that are turned away among them.
+    pub fn new(max: usize, taken: IntGauge) -> Self {
+        Self { served: Arc::new(Semaphore::new(max)), turned_away: Arc::new(Semaphore::new(TURNED_AWAY)), max, taken }
     }
 
     /// None if even those that are turned away are too many.
     pub fn take(&self) -> Option<Place> {
-        if let Ok(permit) = Arc::clone(&self.served).try_acquire_owned() {
-            return Some(Place::Served { _permit: permit });
-        }
-        let permit = Arc::clone(&self.turned_away).try_acquire_owned().ok()?;
-        Some(Place::TurnedAway { max: self.max, _permit: permit })
+        let (is_over, permit) = match Arc::clone(&self.served).try_acquire_owned() {
+            Ok(permit) => (None, permit),
+            Err(_) => (Some(self.max), Arc::clone(&self.turned_away).try_acquire_owned().ok()?),
+        };
+        self.taken.inc();
+        Some(Place { is_over, taken: self.taken.clone(), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.dec();
     }
 }
 
@@ -49,13 +54,17 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_when_it_is_dropped() {
-        let places = Places::new(1);
+        let taken = IntGauge::new("taken", "taken").unwrap();
+        let places = Places::new(1, taken.clone());
         let first = places.take();
-        assert!(matches!(first, Some(Place::Served { .. })));
+        assert_eq!(first.as_ref().map(|place| place.is_over), Some(None));
         let away: Vec<_> = (0..TURNED_AWAY).map(|_| places.take().unwrap()).collect();
-        assert!(away.iter().all(|place| matches!(place, Place::TurnedAway { max: 1, .. })));
+        assert!(away.iter().all(|place| place.is_over == Some(1)));
         assert!(places.take().is_none());
+        assert_eq!(taken.get(), 1 + TURNED_AWAY as i64);
         drop(first);
-        assert!(matches!(places.take(), Some(Place::Served { .. })));
+        assert_eq!(places.take().map(|place| place.is_over), Some(None));
+        drop(away);
+        assert_eq!(taken.get(), 0);
     }
 }

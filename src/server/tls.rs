@@ -8,11 +8,11 @@ use prometheus::IntGauge;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore, ServerConfig};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
 
+use super::stream::Tcp;
 use crate::followed::{self, FollowedFiles};
 use crate::pem::{self, PemError};
 
@@ -98,17 +98,19 @@ impl Tls {
         *self.0.write().expect("no code panics while it holds this") = config;
     }
 
-    pub async fn handshake(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn handshake(&self, tcp: Tcp) -> io::Result<TlsStream<Tcp>> {
         let config = Arc::clone(&self.0.read().expect("no code panics while it holds this"));
         TlsAcceptor::from(config).accept(tcp).await
     }
 }
 
-/// What the first of `chain`, which was verified, calls its owner: the DNS names and URIs among its alternative names.
-/// Its common name is not looked at, which no TLS library does any more.
+/// What the first of `chain`, which was verified, calls its owner: the DNS names, in small letters, and URIs among its
+/// alternative names. Its common name is not looked at, which no TLS library does any more.
 pub fn names(chain: &[CertificateDer<'_>]) -> Arc<[String]> {
     let Some(Ok(certificate)) = chain.first().map(webpki::EndEntityCert::try_from) else { return Arc::default() };
-    certificate.valid_uri_names().chain(certificate.valid_dns_names()).map(str::to_owned).collect()
+    // An authority that checks only who owns a domain lets its customers choose URIs: one that looks like a DNS name is none.
+    let uris = certificate.valid_uri_names().filter(|uri| uri.contains(':')).map(str::to_owned);
+    uris.chain(certificate.valid_dns_names().map(str::to_ascii_lowercase)).collect()
 }
 
 /// Why a handshake failed, in a word of few.
@@ -126,5 +128,22 @@ pub fn reason(error: &io::Error) -> &'static str {
         Some(rustls::Error::AlertReceived(_)) => "refused_by_client",
         Some(_) => "protocol",
         None => "hung_up",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::string::Ia5String;
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    #[test]
+    fn a_uri_is_never_taken_for_a_dns_name() {
+        let uri = |text: &str| SanType::URI(Ia5String::try_from(text).unwrap());
+        let mut params = CertificateParams::new(["Web.Example.org".to_owned()]).unwrap();
+        params.subject_alt_names.extend([uri("db.example.org"), uri("spiffe://example.org/Db")]);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(*names(&[certificate.der().clone()]), ["spiffe://example.org/Db", "web.example.org"].map(str::to_owned));
     }
 }

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """The Helm chart: lint, schemas, refusals, and what must never change in what it renders.
 
-    tests/chart/run.py HELM NODE_DIRECTORY
+    tests/chart/run.py HELM KUBECTL NODE_DIRECTORY
 
-HELM is the program; NODE_DIRECTORY holds node_modules with the schemas of custom resources. Needs PyYAML and
-kubernetes-validate.
+HELM and KUBECTL are the programs; NODE_DIRECTORY holds node_modules with the schemas of custom resources. Needs PyYAML
+and kubernetes-validate.
 """
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
+import tempfile
 
 import kubernetes_validate
 import yaml
@@ -213,10 +215,61 @@ def check_watching(chart):
     assert shown == json.loads((CHART / "files/dashboard.json").read_text())
 
 
+def documented_commands(document):
+    """The lines of its shell blocks."""
+    blocks = [block.split("```")[0] for block in (ROOT / document).read_text().split("```sh\n")[1:]]
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def check_documented_commands(chart, kubectl):
+    """What the documents tell to type makes secrets with the keys that pods want, and values that the chart takes."""
+    for document in ["README.md", "helm/README.md"]:
+        secrets, values, rendered = {}, [], 0
+        with tempfile.TemporaryDirectory() as directory:
+            certificate = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=redlockd -keyout tls.key -out tls.crt"
+            subprocess.run(certificate.split(), cwd=directory, check=True, capture_output=True)
+            for name in ["tokens.toml", "ca.crt"]:
+                pathlib.Path(directory, name).write_text("-")
+            for line in documented_commands(document):
+                words = shlex.split(line)
+                if words[:3] == ["kubectl", "create", "secret"]:
+                    done = subprocess.run([kubectl, *words[1:], "--dry-run=client", "--output=yaml"], cwd=directory, capture_output=True, text=True)
+                    assert done.returncode == 0, f"{line}\n{done.stderr}"
+                    secret = yaml.safe_load(done.stdout)
+                    secrets[secret["metadata"]["name"]] = set(secret["data"])
+                elif words[:2] in (["helm", "install"], ["helm", "upgrade"]):
+                    # What --reuse-values does.
+                    more = [word for word in words[4:] if word != "--reuse-values"]
+                    values = values + more if "--reuse-values" in words else more
+                    done = chart.run("template", words[2], str(CHART), *values)
+                    assert done.returncode == 0, f"{line}\n{done.stderr}"
+                    rendered += 1
+                    check_secrets_are_there(list(yaml.safe_load_all(done.stdout)), secrets, line)
+        assert 3 <= rendered, f"{document}: {rendered} commands of helm"
+
+
+def check_secrets_are_there(resources, secrets, line):
+    pod = one([resource for resource in resources if resource], "Deployment")["spec"]["template"]["spec"]
+    container, wanted = pod["containers"][0], []
+    for variable in container["env"]:
+        source = variable.get("valueFrom", {}).get("secretKeyRef")
+        if source:
+            wanted.append((source["name"], source["key"]))
+    secret_of = {volume["name"]: volume["secret"]["secretName"] for volume in pod.get("volumes", []) if "secret" in volume}
+    for mount in container.get("volumeMounts", []):
+        folder = mount["mountPath"] + "/"
+        values = [variable.get("value", "") for variable in container["env"]]
+        if mount["name"] in secret_of:
+            wanted += [(secret_of[mount["name"]], value.removeprefix(folder)) for value in values if value.startswith(folder)]
+    for name, key in wanted:
+        assert key in secrets.get(name, set()), f"{line}\nwants {key} of the secret {name}, and there are {secrets}"
+
+
 def main():
     chart = Chart(sys.argv[1])
     check_lint(chart)
-    check_schemas(chart, sys.argv[2])
+    check_schemas(chart, sys.argv[3])
+    check_documented_commands(chart, sys.argv[2])
     for check in (check_refusals, check_security, check_nodes, check_secrets, check_life, check_selectors, check_watching):
         check(chart)
     print(f"chart: {len(CASES)} sets of values valid for Kubernetes {' and '.join(KUBERNETES)}, {len(REFUSALS)} wrong values refused")

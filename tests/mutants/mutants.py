@@ -59,5 +59,5 @@ MUTANTS = [
     Mutant("what was given back is copied all the same", COPIES, "waiting.by_lease.remove(&lease).map(|(_, flight)| flight)", "waiting.by_lease.get_mut(&lease).map(|(_, flight)| Arc::clone(flight))"),
     Mutant("a fresh lease is never copied", FLIGHT, "if left.as_millis() == 0 || !matches!", "if left.as_millis() != 0 || !matches!"),
     Mutant("the first majority is waited for to the end", FLIGHT, "self.started + self.cluster.patience().within(self.call_timeout)", "self.started + self.call_timeout"),
-    Mutant("a refusal of the first majority is final", FLIGHT, "Verdict::Pending if progress.has_heard_all_asked() => self.widen(progress),", "Verdict::Pending if progress.has_heard_all_asked() && progress.unasked.is_empty() => self.widen(progress),"),
+    Mutant("after a refusal among the first the others wait", FLIGHT, "Verdict::Pending if progress.has_heard_all_asked() => self.widen(progress),", "Verdict::Pending if progress.has_heard_all_asked() && progress.unasked.is_empty() => self.widen(progress),"),
 ]

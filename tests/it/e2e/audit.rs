@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::PATIENT;
-use crate::support::Gateway;
+use crate::support::{Gateway, RedisServer, eventually, machine_to_itself};
 
 /// The lines of the audit log, without their times and the address.
 fn events(gateway: &Gateway) -> Vec<Value> {
@@ -21,9 +21,11 @@ fn events(gateway: &Gateway) -> Vec<Value> {
 }
 
 #[test]
-fn everything_that_is_done_to_a_lock_is_a_line_of_the_audit_log() {
+fn everything_that_is_wanted_of_a_lock_is_a_line_of_the_audit_log() {
     let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // of abc
-    let roster = format!("[[token]]\nname = \"olga\"\nsha256 = \"{digest}\"\nallow = [\"*:\", \"force:\"]\n");
+    let eve = "85262adf74518bbb70c7cb94cd6159d91669e5a81edf1efebd543eadbda9fa2b";
+    let roster = format!("[[token]]\nname = \"olga\"\nsha256 = \"{digest}\"\nallow = [\"*:\", \"force:\"]\n")
+        + &format!("[[token]]\nname = \"eve\"\nsha256 = \"{eve}\"\nallow = [\"*:b\"]\n");
     let mut gateway = Gateway::start(&[&["--audit", "--tokens", &roster], PATIENT].concat());
     let ask = |method: &str, target: &str, lease: &str| gateway.ask(method, target, &[("Authorization", "Bearer abc"), ("Lease-Id", lease)]);
     let (mine, others) = ("mine-0123456789abcdef", "others-0123456789abcd");
@@ -34,7 +36,10 @@ fn everything_that_is_done_to_a_lock_is_a_line_of_the_audit_log() {
     ask("DELETE", "/locks/a", mine).ok();
     ask("DELETE", "/locks/a", mine).ok();
     let next = ask("POST", "/locks/a", mine).ok().number("fencing_token");
-    gateway.ask("DELETE", "/locks/a?force=true&reason=it+hangs", &[("Authorization", "Bearer abc")]).ok();
+    let by_force = |token: &str| gateway.ask("DELETE", "/locks/a?force=true&reason=it+hangs", &[("Authorization", &format!("Bearer {token}"))]);
+    assert_eq!([by_force("eve").status, by_force("nobody").status], [403, 401]);
+    assert_eq!(gateway.ask("GET", "/locks/a", &[("Authorization", "Bearer eve")]).status, 403);
+    by_force("abc").ok();
     gateway.ask("GET", "/locks/a", &[("Authorization", "Bearer abc")]).ok();
     gateway.interrupt();
     assert!(gateway.wait_exit().success());
@@ -51,10 +56,35 @@ fn everything_that_is_done_to_a_lock_is_a_line_of_the_audit_log() {
         of("release", "released"),
         of("release", "not_held"),
         with(of("acquire", "granted"), json!({"owner": "olga", "fencing_token": next})),
+        json!({"event": "force", "outcome": "forbidden", "key": "a", "who": "eve"}),
         with(of("force", "released"), json!({"owner": "olga", "fencing_token": next, "reason": "it hangs"})),
     ];
     assert_eq!(events(&gateway), expected);
     assert!(!gateway.log().contains(mine) && !gateway.log().contains("abc\""));
+}
+
+#[test]
+fn what_a_client_wanted_that_hung_up_is_a_line_as_well() {
+    let _machine = machine_to_itself();
+    let server = RedisServer::start();
+    let mut gateway = Gateway::on(std::slice::from_ref(&server), &[&["--audit"], PATIENT].concat());
+    let lease = "mine-0123456789abcdef";
+    gateway.ask("POST", "/locks/a", &[("Lease-Id", lease)]).ok();
+    server.pause();
+    for (method, target) in [("POST", "/locks/b"), ("PUT", "/locks/a"), ("DELETE", "/locks/a")] {
+        let in_flight = |count: f64| (gateway.metric("redlockd_http_requests_in_flight") == count).then_some(());
+        let mut client = gateway.client();
+        client.send(method, target, &[("Lease-Id", lease)]).unwrap();
+        eventually("it is worked on", || in_flight(1.0));
+        drop(client);
+        eventually("it is given up", || in_flight(0.0));
+    }
+    server.resume();
+    gateway.interrupt();
+    assert!(gateway.wait_exit().success());
+    let told: Vec<_> = events(&gateway).iter().map(|event| format!("{} {} {}", event["event"], event["outcome"], event["key"])).collect();
+    let expected = ["acquire granted a", "acquire abandoned b", "extend abandoned a", "release abandoned a"];
+    assert_eq!(told.iter().map(|line| line.replace('"', "")).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -74,5 +104,7 @@ fn leases_are_counted_from_the_grant_to_the_release() {
     assert_eq!(gateway.metric("redlockd_leases_held"), 2.0);
     gateway.delete("/locks/a", &granted.text("lease_id")).ok();
     assert_eq!((gateway.metric("redlockd_leases_held"), gateway.metric("redlockd_lease_hold_duration_seconds_count")), (1.0, 1.0));
+    gateway.ask("DELETE", "/locks/b?force=true&reason=it+hangs", &[]).ok();
+    assert_eq!((gateway.metric("redlockd_leases_held"), gateway.metric("redlockd_lease_hold_duration_seconds_count")), (0.0, 2.0));
     assert_eq!(gateway.metric("redlockd_leases_run_out_total"), 0.0);
 }

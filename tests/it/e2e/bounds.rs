@@ -1,7 +1,8 @@
 //! What is too much is refused with a sentence and counted: connections, requests, a caller's pace, heads, bodies.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 
 use crate::support::{Gateway, HttpClient, eventually};
 
@@ -26,7 +27,8 @@ fn more_connections_than_there_is_room_for_are_told_so() {
     let gateway = Gateway::start(&["--max-connections=2", METRICS]);
     let (mut first, _second) = (kept(&gateway), kept(&gateway));
     let mut third = gateway.client();
-    let refused = third.ask("GET", "/livez", &[]).unwrap();
+    assert_eq!(["/livez", "/readyz", "/metrics"].map(|probe| third.ask("GET", probe, &[]).unwrap().status), [200; 3]);
+    let refused = third.ask("GET", "/locks/a", &[]).unwrap();
     assert_eq!(refused.problem(), (503, "too_many_connections".into()));
     assert_eq!((refused.header("connection"), refused.header("retry-after")), (Some("close"), Some("1")));
     assert!(third.ask("GET", "/livez", &[]).is_err(), "it was not closed");
@@ -88,4 +90,23 @@ fn a_connection_on_which_nobody_asks_anything_is_closed() {
     let mut said = Vec::new();
     idle.read_to_end(&mut said).unwrap();
     eventually("it is counted", || (hits(&gateway, "first_head_time") == 1).then_some(()));
+}
+
+/// The log of a gateway that starts under these limits of open files, and ends because its port is taken.
+fn log_under(limits: &str, argument: &str) -> String {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("--listen={}", taken.local_addr().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {limits} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_redlockd"), &listen, argument]);
+    let output = command.current_dir(directory.path()).output().unwrap();
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_one_that_is_too_low_is_named() {
+    let raised = log_under("-Sn 64", "--max-connections=100");
+    assert!(raised.contains("cannot listen on") && !raised.contains("ulimit"), "{raised}");
+    let low = log_under("-n 500", "--max-connections=400");
+    assert!(low.contains("raise its limit (ulimit -n)") && low.contains("allowed=500") && low.contains("max_connections=400"), "{low}");
 }

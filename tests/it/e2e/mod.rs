@@ -17,6 +17,7 @@ mod rollout;
 mod shutdown;
 mod tls;
 mod tokens;
+mod traces;
 mod two_gateways;
 
 use crate::support::{Gateway, HttpAnswer, RedisServer, eventually, machine_to_itself};

@@ -26,8 +26,8 @@ pub struct Gateway {
 /// The program, to be run in `directory`, without settings from the environment of the test run.
 pub fn redlockd(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_redlockd"));
-    let inherited = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REDLOCKD_"));
-    for (name, _) in inherited {
+    let is_setting = |name: &str| name.starts_with("REDLOCKD_") || name.starts_with("OTEL_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     command.current_dir(directory).stdin(Stdio::null());

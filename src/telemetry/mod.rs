@@ -1,9 +1,14 @@
-//! Logs, on standard error.
+//! Logs, on standard error, and traces, to a collector.
+
+mod otlp;
+pub mod trace;
 
 use std::io::IsTerminal;
 
+pub use otlp::{Traces, TracesError};
+
 use tracing::Subscriber;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -17,16 +22,18 @@ pub fn init(settings: LogSettings) {
     let _ = subscriber(settings, std::io::stderr, std::io::stderr().is_terminal()).try_init();
 }
 
-/// Logs into `writer`. Libraries are heard from `warn` on only: at finer levels they may print what they send.
+/// Logs into `writer`. Libraries are heard from `warn` on only: at finer levels they may print what they send. JSON has the
+/// span in which something was logged; for people at a terminal that is no more than noise, and nobody pays for it.
 pub fn subscriber<W>(settings: LogSettings, writer: W, ansi: bool) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = Targets::new().with_default(LevelFilter::WARN).with_target("redlockd", settings.level);
     let layer = fmt::layer().with_writer(writer).with_target(false).with_ansi(ansi);
-    let layer = match settings.format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    let (layer, with_spans) = match settings.format {
+        LogFormat::Text => (layer.boxed(), false),
+        LogFormat::Json => (layer.json().flatten_event(true).with_span_list(false).boxed(), true),
     };
+    let filter = filter.and(filter_fn(move |metadata| with_spans || metadata.is_event()));
     tracing_subscriber::registry().with(layer.with_filter(filter))
 }
