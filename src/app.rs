@@ -77,7 +77,12 @@ impl App {
         let cluster = cluster(config, Arc::clone(&metrics)).await?;
         let state = AppState {
             redlock: Redlock::new(cluster),
-            settings: HttpSettings { ttl_bounds: config.ttl_bounds, default_ttl: config.default_ttl, max_requests: config.max_requests },
+            settings: HttpSettings {
+                ttl_bounds: config.ttl_bounds,
+                default_ttl: config.default_ttl,
+                max_requests: config.max_requests,
+                wants_certificates: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+            },
             draining: Draining::default(),
             guard: guard(config, &metrics)?,
             pace: Pace::new(config.rate_limit),

@@ -21,7 +21,8 @@
 //! - [`app`] builds all of it from a [`config`] and runs it until it is told to drain.
 //!
 //! Beside the path stand [`metrics`], one struct with every series; [`audit`], who did what to which lock; [`diagnosis`],
-//! what is weak or unsafe about the nodes; [`telemetry`], logs and traces; [`followed`] and [`pem`], files that change and what certificates are in; and
+//! what is weak or unsafe about the nodes; [`trace`], what a request
+//! and the calls for it took; [`telemetry`], where logs and traces go; [`followed`] and [`pem`], files that change and what certificates are in; and
 //! the subcommands: [`doctor`], [`bench`], [`healthcheck`].
 //!
 //! # The protocol
@@ -77,3 +78,4 @@ pub mod pem;
 pub mod redlock;
 pub mod server;
 pub mod telemetry;
+pub mod trace;

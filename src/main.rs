@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::RngExt;
 use redlockd::app::{self, App, AppError, Listeners, Shutdown};
@@ -51,6 +52,8 @@ fn run(command: Command) -> Result<ExitCode, String> {
             let traces = Traces::from_environment(runtime.handle()).map_err(|error| error.to_string())?;
             let outcome = runtime.block_on(serve(&config));
             traces.into_iter().for_each(Traces::end);
+            // A name that is being looked up can't be interrupted.
+            runtime.shutdown_timeout(Duration::from_secs(1));
             outcome.map_err(|error| error.to_string())?;
         }
         Command::Config(layered) => {
@@ -99,7 +102,7 @@ fn runtime(threads: Option<usize>) -> Result<Runtime, String> {
 }
 
 async fn serve(config: &Config) -> Result<(), AppError> {
-    allow_open_files(config.max_connections);
+    allow_open_files(config);
     let listeners = Listeners { requests: listen(config.listen)?, metrics: config.metrics_listen.map(listen).transpose()? };
     let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let app = App::build(config).await?;
@@ -117,13 +120,16 @@ async fn serve(config: &Config) -> Result<(), AppError> {
 
 /// Asks for as many open files as the system gives: a connection is one, and the usual limit is a courtesy to programs that
 /// are older than the larger ones.
-fn allow_open_files(max_connections: usize) {
-    /// Connections to nodes, files, listeners.
-    const OTHERS: u64 = 128;
+fn allow_open_files(config: &Config) {
+    /// Connections over the bound and those for metrics, listeners, files.
+    const OTHERS: usize = 256;
+    let max_connections = config.max_connections;
+    let wanted = max_connections + config.nodes.len() * (config.node_concurrency as usize + 1) + OTHERS;
     let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|_| rlimit::Resource::NOFILE.get_soft().unwrap_or_default());
-    if allowed < max_connections as u64 + OTHERS {
+    if allowed < wanted as u64 {
         tracing::warn!(
             allowed,
+            wanted,
             max_connections,
             "the process may open fewer files than max_connections needs: raise its limit (ulimit -n), or lower max_connections"
         );

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::state::AppState;
 use crate::audit::{Audit, Event};
 use crate::lease::{FencingToken, Holder, LockKey, OwnerLabel};
-use crate::telemetry::trace::carry;
+use crate::trace::carry;
 
 /// What a caller wants done to a lock. Told to the audit log when it is dropped, with what is known by then: nobody can
 /// hang up before the log hears of it.
@@ -25,11 +25,11 @@ pub struct Deed {
     reason: Option<String>,
 }
 
-/// The client went away before it had its answer. What it wanted may have been done; a grant was not, or is undone.
+/// The client went away before it had its answer. What it wanted may have been done; a new grant is undone.
 const ABANDONED: &str = "abandoned";
 
 impl Deed {
-    /// It is about to be done.
+    /// It is about to be done. Until it is told otherwise its outcome is that its client went away.
     pub fn begin<A: Permission>(audit: &Audit, allowed: OnLock<A>) -> Self {
         let OnLock { key, asking, .. } = allowed;
         Self::new(audit, A::ACTION.as_str(), key, asking, ABANDONED)
@@ -54,6 +54,9 @@ impl Deed {
 
 impl Drop for Deed {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.outcome = "internal";
+        }
         self.audit.tell(|| Event {
             time: rfc3339(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()),
             event: self.event,

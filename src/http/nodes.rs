@@ -18,7 +18,8 @@ pub struct NodesBody {
     /// `one embedded node`, or `redis nodes`.
     #[schema(example = "redis nodes")]
     runs_on: &'static str,
-    /// Whom the gateway lets in: `anybody`, or those with `tokens`.
+    /// Whom the gateway lets in: `anybody`, those with `certificates` of the authority that it trusts, or those with `tokens`
+    /// or names that it knows.
     #[schema(example = "tokens")]
     lets_in: &'static str,
     /// How many nodes vote now.
@@ -127,6 +128,10 @@ pub async fn nodes(State(state): State<AppState>, _: Anywhere<Admin>, _: NoOptio
     let views = cluster.nodes();
     let findings = state.diagnosis.of(&views).iter().map(FindingBody::from).collect();
     let nodes = views.iter().map(NodeBody::from).collect();
-    let lets_in = if state.guard.is_open() { "anybody" } else { "tokens" };
+    let lets_in = match (state.guard.is_open(), state.settings.wants_certificates) {
+        (false, _) => "tokens",
+        (true, true) => "certificates",
+        (true, false) => "anybody",
+    };
     Ok(Json(NodesBody { runs_on: state.runs_on.as_str(), lets_in, voting: cluster.voting(), required: cluster.quorum().required(), nodes, findings }))
 }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{ClusterClock, Command, Fault, Health, Node, NodeName, Reply, Usual};
 use crate::lease::{Abstention, Answer, Vote};
 use crate::metrics::NodeMetrics;
-use crate::telemetry::trace::{Cause, Span};
+use crate::trace::{Cause, Span};
 
 /// Who waits for answers. Called on the queue's own task: it must not block.
 pub trait Receiver: Send + Sync + 'static {
@@ -275,7 +275,7 @@ impl NodeQueue {
 
     fn answer(&self, Submitted { call, span }: Submitted, answer: Answer<Reply>) {
         self.metrics.vote(answer.label());
-        span.voted(answer.label());
+        span.set("redlockd.vote", answer.label());
         drop(span);
         call.receiver.receive(self.index, call.tag, answer);
     }

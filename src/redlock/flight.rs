@@ -18,7 +18,7 @@ use super::call_timeout;
 use super::cluster::Cluster;
 use crate::lease::{Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, LeaseId, LockKey, Loss, NodeSet, Terms, Verdict};
 use crate::node::{Call, Command, Receiver, Reply};
-use crate::telemetry::trace::Cause;
+use crate::trace::Cause;
 
 /// What an owner is told, once.
 pub type Outcome = Result<Grant, Loss>;

@@ -74,8 +74,13 @@ impl Held {
         self.leases().tenures.extract_if(|(of, _), _| of == key).for_each(|(_, tenure)| self.ended(tenure));
     }
 
+    /// Counts what was given back, unless that came too late.
     fn ended(&self, tenure: Tenure) {
-        self.metrics.hold_seconds.observe(tenure.since.elapsed().as_secs_f64());
+        if Instant::now() < tenure.until {
+            self.metrics.hold_seconds.observe(tenure.since.elapsed().as_secs_f64());
+        } else {
+            self.metrics.leases_run_out.inc();
+        }
     }
 
     /// Publishes how many there are.
@@ -120,8 +125,11 @@ mod tests {
         assert_eq!((metrics.leases_held.get(), metrics.leases_run_out.get()), (2, 0));
         assert_eq!((metrics.hold_seconds.get_sample_count(), metrics.hold_seconds.get_sample_sum()), (1, 4.0));
         advance(Duration::from_secs(6)).await;
+        // Given back too late, before anybody noticed.
+        held.end(lease(0).0, lease(0).1);
         held.show();
         assert_eq!((metrics.leases_held.get(), metrics.leases_run_out.get()), (1, 1));
+        assert_eq!(metrics.hold_seconds.get_sample_count(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use super::poll::{Question, Tally, poll};
 use super::{Redlock, Shortfall, shortfall};
 use crate::lease::{Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LockKey};
 use crate::node::{Call, Command, Page, Receiver, Reply};
-use crate::telemetry::trace::Cause;
+use crate::trace::Cause;
 
 /// A page of held locks.
 #[derive(Debug, Clone, PartialEq, Eq)]

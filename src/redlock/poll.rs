@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::cluster::Cluster;
 use crate::lease::{Abstention, Answer, NodeSet};
 use crate::node::{Command, Receiver, Reply};
-use crate::telemetry::trace::Cause;
+use crate::trace::Cause;
 
 /// Counts answers until they decide.
 pub trait Tally: Send + 'static {

@@ -10,7 +10,7 @@ use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short, shortfall};
 use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, NodeSet, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
-use crate::telemetry::trace::carry;
+use crate::trace::carry;
 
 /// A release that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,15 @@
 //! One connection: whose it is, and the place that it has.
 
+use std::convert::identity;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::http::Request;
+use axum::http::header::{CONNECTION, HeaderValue};
 use axum::response::Response;
-use futures_util::future::{Either, Ready, ready};
+use futures_util::future::{Either, MapOk, Ready, TryFutureExt, ready};
 use tower::Service;
 
 use super::FIRST_HEAD_TIMEOUT;
@@ -44,7 +46,7 @@ where
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+    type Future = Either<MapOk<S::Future, fn(Response) -> Response>, Ready<Result<Response, S::Error>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(context)
@@ -52,13 +54,23 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         self.shared.was_asked.store(true, Ordering::Relaxed);
-        if let Some(max) = self.shared.place.is_over.filter(|_| !is_watching(request.uri().path())) {
-            self.shared.metrics.limit_hit("connections");
-            return Either::Right(ready(Ok(too_many_connections(max))));
-        }
+        let end: fn(Response) -> Response = match self.shared.place.is_over {
+            None => identity,
+            Some(_) if is_watching(request.uri().path()) => closing,
+            Some(max) => {
+                self.shared.metrics.limit_hit("connections");
+                return Either::Right(ready(Ok(closing(too_many_connections(max)))));
+            }
+        };
         request.extensions_mut().insert(self.shared.peer.clone());
-        Either::Left(self.service.call(request))
+        Either::Left(self.service.call(request).map_ok(end))
     }
+}
+
+/// Makes room for the next who is over the bound.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 impl Drop for Shared {

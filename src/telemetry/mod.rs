@@ -1,7 +1,6 @@
 //! Logs, on standard error, and traces, to a collector.
 
 mod otlp;
-pub mod trace;
 
 use std::io::IsTerminal;
 
@@ -15,6 +14,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{LogFormat, LogSettings};
+
+/// Told by OpenTelemetry for every batch; [`Traces`] tells once, and why.
+const FAILED_EXPORT: &str = "BatchSpanProcessor.ExportError";
 
 /// Starts to log.
 pub fn init(settings: LogSettings) {
@@ -34,6 +36,8 @@ where
         LogFormat::Text => (layer.boxed(), false),
         LogFormat::Json => (layer.json().flatten_event(true).with_span_list(false).boxed(), true),
     };
-    let filter = filter.and(filter_fn(move |metadata| with_spans || metadata.is_event()));
+    // The filter alone would be asked about every library's finest events, since it names no level.
+    let shown = filter_fn(move |metadata| (with_spans || metadata.is_event()) && metadata.name() != FAILED_EXPORT);
+    let filter = filter.and(shown.with_max_level_hint(LevelFilter::TRACE));
     tracing_subscriber::registry().with(layer.with_filter(filter))
 }

@@ -1,6 +1,8 @@
 //! Sends spans to a collector by OTLP over HTTP, as the variables of OpenTelemetry say.
 
 use std::env;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,11 +13,13 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::trace;
-use crate::http_client::{self, HttpUrl, UrlError};
+use crate::http_client::{self, HttpUrl, SendError, UrlError};
+use crate::trace;
 
 /// Traces that are being sent.
 pub struct Traces(SdkTracerProvider);
@@ -49,9 +53,10 @@ impl Traces {
         if let Some((name, _)) = first(PROTOCOLS).filter(|(_, protocol)| protocol != "http/protobuf") {
             return Err(TracesError::Protocol { name });
         }
-        let exporter = SpanExporter::builder().with_http().with_http_client(Client { runtime: runtime.clone() }).build()?;
+        let exporter =
+            SpanExporter::builder().with_http().with_http_client(Client { runtime: runtime.clone(), is_failing: AtomicBool::new(false) }).build()?;
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource()).build();
-        trace::trace_with(provider.tracer(env!("CARGO_PKG_NAME")));
+        trace::start(provider.tracer(env!("CARGO_PKG_NAME")));
         info!("a trace of every request goes to the collector that {name} names");
         Ok(Some(Self(provider)))
     }
@@ -83,11 +88,41 @@ fn first(names: [&'static str; 2]) -> Option<(&'static str, String)> {
 #[derive(Debug)]
 struct Client {
     runtime: Handle,
+    is_failing: AtomicBool,
+}
+
+/// Why a collector did not take a batch.
+#[derive(Debug, thiserror::Error)]
+enum NotTaken {
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("no answer within {}", humantime::format_duration(EXPORT_TIMEOUT))]
+    TooLate(#[from] Elapsed),
+    #[error("the task that sends was ended")]
+    Ended(#[from] JoinError),
+}
+
+impl Client {
+    /// Tells the log once when traces begin to be lost, and once when they don't any more.
+    fn notice(&self, problem: Option<&dyn Display>) {
+        match (problem, self.is_failing.swap(problem.is_some(), Ordering::Relaxed)) {
+            (Some(problem), false) => warn!("the collector of traces does not take them: {problem}"),
+            (None, true) => info!("the collector takes traces again"),
+            _ => {}
+        }
+    }
 }
 
 #[async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        Ok(self.runtime.spawn(async { timeout(EXPORT_TIMEOUT, http_client::send(request)).await }).await???)
+        let sending = self.runtime.spawn(async { timeout(EXPORT_TIMEOUT, http_client::send(request)).await });
+        let answer = async { Ok::<_, NotTaken>(sending.await???) }.await;
+        match &answer {
+            Ok(response) if response.status().is_success() => self.notice(None),
+            Ok(response) => self.notice(Some(&format_args!("it answers {}", response.status()))),
+            Err(problem) => self.notice(Some(problem)),
+        }
+        Ok(answer?)
     }
 }

@@ -244,12 +244,14 @@ def check_documented_commands(chart, kubectl):
                     done = chart.run("template", words[2], str(CHART), *values)
                     assert done.returncode == 0, f"{line}\n{done.stderr}"
                     rendered += 1
-                    check_secrets_are_there(list(yaml.safe_load_all(done.stdout)), secrets, line)
+                    resources = [resource for resource in yaml.safe_load_all(done.stdout) if resource]
+                    check_secrets_are_there(resources, secrets, line)
+                    check_traces_may_leave(resources, line)
         assert 3 <= rendered, f"{document}: {rendered} commands of helm"
 
 
 def check_secrets_are_there(resources, secrets, line):
-    pod = one([resource for resource in resources if resource], "Deployment")["spec"]["template"]["spec"]
+    pod = one(resources, "Deployment")["spec"]["template"]["spec"]
     container, wanted = pod["containers"][0], []
     for variable in container["env"]:
         source = variable.get("valueFrom", {}).get("secretKeyRef")
@@ -265,11 +267,19 @@ def check_secrets_are_there(resources, secrets, line):
         assert key in secrets.get(name, set()), f"{line}\nwants {key} of the secret {name}, and there are {secrets}"
 
 
+def check_traces_may_leave(resources, line):
+    endpoint = environment_of(resources).get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if endpoint:
+        policies = [resource for resource in resources if resource["kind"] == "NetworkPolicy"]
+        ports = [port["port"] for policy in policies for rule in policy["spec"].get("egress", []) for port in rule.get("ports", [])]
+        assert int(endpoint["value"].rsplit(":", 1)[1]) in ports, f"{line}\nsends traces to {endpoint['value']}, and may reach {ports}"
+
+
 def main():
     chart = Chart(sys.argv[1])
     check_lint(chart)
     check_schemas(chart, sys.argv[3])
-    check_documented_commands(chart, sys.argv[2])
+    check_documented_commands(chart, pathlib.Path(sys.argv[2]).resolve())
     for check in (check_refusals, check_security, check_nodes, check_secrets, check_life, check_selectors, check_watching):
         check(chart)
     print(f"chart: {len(CASES)} sets of values valid for Kubernetes {' and '.join(KUBERNETES)}, {len(REFUSALS)} wrong values refused")

@@ -4,8 +4,8 @@ use std::any::Any;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use tracing::error;
 
@@ -33,9 +33,7 @@ pub async fn method_not_allowed(request: Request) -> Problem {
 pub fn too_many_connections(max: usize) -> Response {
     let detail = format!("This gateway has {max} connections, as many as max_connections allows. Close those that idle, or ask another gateway.");
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", "Too many connections", detail);
-    let mut response = problem.retry_after(Duration::from_secs(1)).into_response();
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
+    problem.retry_after(Duration::from_secs(1)).into_response()
 }
 
 /// A bug of ours: told to the log, not to the client.
@@ -68,6 +66,7 @@ pub fn only_problems(response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use axum::http::HeaderValue;
     use axum::http::header::CACHE_CONTROL;
 
     use super::*;

@@ -67,6 +67,7 @@ fn every_client_certificate_that_is_no_good_has_its_error() {
     }
     let mut good = HttpClient::over_tls(gateway.address(), ours.client(Some(&ours.issue(&["worker"]))));
     good.ask("POST", "/locks/a", &[]).unwrap().ok();
+    assert_eq!(good.ask("GET", "/nodes", &[]).unwrap().ok().json()["lets_in"], "certificates");
 }
 
 #[test]
