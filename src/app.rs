@@ -17,7 +17,7 @@ use crate::diagnosis::Diagnosis;
 use crate::http::{AppState, Draining, HttpSettings, RunsOn, operations_router, router};
 use crate::lease::Quorum;
 use crate::metrics::Metrics;
-use crate::node::redis::{Greeter, NodeAddress, RedisNode, RedisSettings};
+use crate::node::redis::{Greeter, LastSeen, NodeAddress, RedisNode, RedisSettings};
 use crate::node::{ClusterClock, EmbeddedError, EmbeddedNode, Fault, Node, NodeName};
 use crate::redlock::{Cluster, ClusterSettings, Redlock};
 use crate::server::{Entrance, Places, Tls, TlsError, server};
@@ -80,6 +80,7 @@ impl App {
             settings: HttpSettings {
                 ttl_bounds: config.ttl_bounds,
                 default_ttl: config.default_ttl,
+                max_wait: config.max_wait,
                 max_requests: config.max_requests,
                 wants_certificates: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
             },
@@ -116,7 +117,7 @@ impl App {
         if let Some(listener) = listeners.metrics {
             tokio::spawn(server_of_metrics(listener, self.state.clone())?);
         }
-        let draining = self.state.draining.clone();
+        let (draining, redlock) = (self.state.draining.clone(), self.state.redlock.clone());
         let (drain_delay, grace) = (self.drain_delay, self.grace);
         tokio::spawn(async move {
             let delay = match shutdown.await {
@@ -125,6 +126,7 @@ impl App {
             };
             info!("shutting down: no new locks; holders may still extend and release");
             draining.begin();
+            redlock.cluster().waiters().close();
             tokio::time::sleep(delay).await;
             handle.graceful_shutdown(Some(grace));
         });
@@ -190,6 +192,7 @@ pub async fn cluster(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Clust
         max_ttl: config.agreement.max_ttl,
         in_flight: config.node_concurrency,
         bootstrap: config.bootstrap,
+        wait_bounds: config.wait_bounds,
     };
     Ok(Cluster::start(nodes, clock, settings, metrics).await)
 }
@@ -206,7 +209,13 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 pub fn diagnosis(config: &Config) -> Diagnosis {
     let hosts = config.nodes.iter().map(NodeAddress::host).collect();
     let bootstrap_left_on = config.bootstrap && !config.nodes.is_empty();
-    Diagnosis { window: config.agreement.window, node_timeout: node_timeout(config), bootstrap_left_on, hosts }
+    Diagnosis {
+        window: config.agreement.window,
+        node_timeout: node_timeout(config),
+        bootstrap_left_on,
+        trusts_persistence: config.trust_persistence,
+        hosts,
+    }
 }
 
 pub type NamedNodes = Vec<(NodeName, Arc<dyn Node>)>;
@@ -234,9 +243,11 @@ fn announce(config: &Config) {
 /// The nodes that a configuration names. Connects to none.
 pub fn redis_nodes(config: &Config, clock: &Arc<ClusterClock>) -> Result<NamedNodes, AppError> {
     let node = |(index, address): (usize, &NodeAddress)| {
-        let greeter = Greeter { index, address: address.clone(), agreement: config.agreement, clock: Arc::clone(clock) };
-        let settings = RedisSettings { greeter, lock_prefix: config.lock_prefix.clone(), pool_size: config.node_concurrency };
         let name = address.name().clone();
+        let (address, clock) = (address.clone(), Arc::clone(clock));
+        let (trusts_persistence, last) = (config.trust_persistence, LastSeen::default());
+        let greeter = Greeter { index, address, agreement: config.agreement, clock, trusts_persistence, last };
+        let settings = RedisSettings { greeter, lock_prefix: config.lock_prefix.clone(), pool_size: config.node_concurrency };
         match RedisNode::new(settings) {
             Ok(node) => Ok((name, Arc::new(node) as Arc<dyn Node>)),
             Err(fault) => Err(AppError::Node { name, fault }),

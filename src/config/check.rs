@@ -11,6 +11,7 @@ use crate::http_client::UrlError;
 use crate::lease::{LockKey, Quorum, Ttl, TtlBounds};
 use crate::node::redis::{NodeAddress, NodeCertificates};
 use crate::node::{Agreement, Members};
+use crate::redlock::WaitBounds;
 use crate::server::TlsFiles;
 
 const MS: Duration = Duration::from_millis(1);
@@ -26,7 +27,9 @@ impl Config {
         let max_ttl = duration(layered, "max_ttl", &settings.max_ttl, TtlBounds::SHORTEST, 24 * HOUR)?;
         let window = duration(layered, "clock_window", &settings.clock_window, 10 * MS, 10 * SECOND)?;
         let clock_jump_margin = duration(layered, "clock_jump_margin", &settings.clock_jump_margin, Duration::ZERO, HOUR)?;
-        duration(layered, "max_wait", &settings.max_wait, Duration::ZERO, HOUR)?;
+        let max_wait = duration(layered, "max_wait", &settings.max_wait, Duration::ZERO, HOUR)?;
+        let max_requests = within(layered, "max_requests", settings.max_requests.unwrap_or(4096), 1, 1_000_000)?;
+        let max_connections = within(layered, "max_connections", settings.max_connections.unwrap_or(4096), 1, 1_000_000)?;
         let ttl_bounds = TtlBounds::new(max_ttl, clock_jump_margin);
         if max_ttl < ttl_bounds.min {
             let needed = humantime::format_duration(ttl_bounds.min);
@@ -34,7 +37,7 @@ impl Config {
         }
         let nodes = nodes(layered)?;
         let lock_prefix = lock_prefix(layered)?;
-        let members = Members::of(nodes.iter().map(|node| node.name().as_str()), &lock_prefix);
+        let members = Members::of(nodes.iter().map(|node| node.name().as_str()), &lock_prefix).with_margin(clock_jump_margin);
         let tls = tls(layered)?;
         let tokens = tokens(layered, tls.as_ref().is_some_and(|files| files.client_ca.is_some()))?;
         let config = Self {
@@ -44,9 +47,12 @@ impl Config {
             jwt: jwt(layered)?,
             tls,
             rate_limit: NonZeroU32::new(within(layered, "rate_limit", settings.rate_limit.unwrap_or(0), 0, 1_000_000)?),
-            max_requests: within(layered, "max_requests", settings.max_requests.unwrap_or(4096), 1, 1_000_000)?,
-            max_connections: within(layered, "max_connections", settings.max_connections.unwrap_or(4096), 1, 1_000_000)?,
+            wait_bounds: wait_bounds(layered, max_requests.min(max_connections))?,
+            max_wait,
+            max_requests,
+            max_connections,
             bootstrap: settings.bootstrap.unwrap_or_default(),
+            trust_persistence: settings.trust_persistence.unwrap_or_default(),
             data_dir: settings.data_dir.clone().unwrap_or_default().into(),
             agreement: Agreement { generation: settings.generation.unwrap_or(1), max_ttl, window, members },
             default_ttl: default_ttl(layered, ttl_bounds)?,
@@ -121,6 +127,17 @@ fn within<T: PartialOrd + std::fmt::Display>(layered: &Layered, name: &'static s
 }
 
 /// The text of a setting that is empty by default.
+/// `most` is how many requests there can be.
+fn wait_bounds(layered: &Layered, most: usize) -> Result<WaitBounds, ConfigError> {
+    // Who waits keeps its place among them, and a release has to find one.
+    let share = most * 3 / 4;
+    let settings = &layered.settings;
+    Ok(WaitBounds {
+        per_lock: within(layered, "max_waiters_per_lock", settings.max_waiters_per_lock.unwrap_or(1000), 1, 1_000_000)?,
+        in_all: within(layered, "max_waiters", settings.max_waiters.unwrap_or(share), 0, share)?,
+    })
+}
+
 fn given(setting: &Option<String>) -> Option<String> {
     setting.clone().filter(|text| !text.is_empty())
 }

@@ -16,6 +16,7 @@ use crate::auth::{JwksSource, JwtRules, RosterSource};
 use crate::lease::{Ttl, TtlBounds};
 use crate::node::Agreement;
 use crate::node::redis::NodeAddress;
+use crate::redlock::WaitBounds;
 use crate::server::TlsFiles;
 
 /// Settings that are possible, one by one and together.
@@ -32,12 +33,16 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     pub max_connections: usize,
     pub max_requests: usize,
+    pub wait_bounds: WaitBounds,
+    pub max_wait: Duration,
     /// Of one caller in a second; none for as many as it likes.
     pub rate_limit: Option<NonZeroU32>,
     /// Empty for the embedded node.
     pub nodes: Vec<NodeAddress>,
     pub data_dir: PathBuf,
     pub bootstrap: bool,
+    /// Whether a node that wrote everything to its disk may vote at once after a restart.
+    pub trust_persistence: bool,
     pub agreement: Agreement,
     pub ttl_bounds: TtlBounds,
     pub default_ttl: Ttl,

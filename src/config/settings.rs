@@ -74,6 +74,17 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_requests: Option<usize>,
 
+    /// Most requests that wait for a lock; three quarters of max_requests and of max_connections at most, so that holders can
+    /// still release [default: that]
+    #[arg(long, env = "REDLOCKD_MAX_WAITERS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_waiters: Option<usize>,
+
+    /// Most requests that wait for one lock [default: 1000]
+    #[arg(long, env = "REDLOCKD_MAX_WAITERS_PER_LOCK", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_waiters_per_lock: Option<usize>,
+
     /// Most requests of one caller in a second, by name or address; 0 for no bound [default: 0]
     #[arg(long, env = "REDLOCKD_RATE_LIMIT", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,7 +128,13 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<bool>,
 
-    /// Raise it, on every gateway, whenever the list of nodes, max_ttl or clock_window changes [default: 1]
+    /// Let a Redis node vote again at once after a restart if it wrote every change to its disk. Your word that it comes back
+    /// with that very disk: no older copy, no replica in its place, and no change of its persistence while it runs
+    #[arg(long, env = "REDLOCKD_TRUST_PERSISTENCE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_persistence: Option<bool>,
+
+    /// Raise it, on every gateway, whenever the list of nodes, lock_prefix, max_ttl, clock_window or clock_jump_margin changes [default: 1]
     #[arg(long, env = "REDLOCKD_GENERATION", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -132,7 +149,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_ttl: Option<String>,
 
-    /// Longest time that a client may wait for a lock; waiting comes with a later version [default: 1m]
+    /// Longest time that a client may wait for a lock [default: 1m]
     #[arg(long, env = "REDLOCKD_MAX_WAIT", value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_wait: Option<String>,
@@ -211,6 +228,8 @@ impl Settings {
             tls_client_ca_file: text(""),
             max_connections: Some(4096),
             max_requests: Some(4096),
+            max_waiters: None,
+            max_waiters_per_lock: Some(1000),
             rate_limit: Some(0),
             insecure_no_auth: Some(false),
             nodes: Some(Vec::new()),
@@ -232,6 +251,7 @@ impl Settings {
             grace: text("10s"),
             threads: Some(0),
             audit: Some(false),
+            trust_persistence: Some(false),
             log_level: text("info"),
             log_format: text("text"),
         }

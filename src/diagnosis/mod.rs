@@ -58,6 +58,8 @@ pub struct Diagnosis {
     pub node_timeout: Duration,
     /// `bootstrap` is set although a gateway has used the nodes.
     pub bootstrap_left_on: bool,
+    /// Whether a node may vote at once after a restart if its disk has everything.
+    pub trusts_persistence: bool,
     /// The host of every node in its order; none for the embedded node.
     pub hosts: Vec<String>,
 }

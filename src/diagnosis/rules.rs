@@ -23,9 +23,9 @@ pub fn of_all(diagnosis: &Diagnosis, nodes: &[NodeView]) -> Vec<Finding> {
 
 /// What is to be said about one of them.
 pub fn of_one(diagnosis: &Diagnosis, node: &NodeView) -> Vec<Finding> {
-    let rules = [state, too_old, has_evicted, nearly_full, forgets, has_replicas];
-    let of_clock_and_network = [clock(diagnosis, node), slow(diagnosis, node)];
-    rules.into_iter().map(|rule| rule(node)).chain(of_clock_and_network).flatten().collect()
+    let rules = [state, too_old, has_evicted, nearly_full, has_replicas];
+    let of_settings = [forgets(diagnosis, node), clock(diagnosis, node), slow(diagnosis, node)];
+    rules.into_iter().map(|rule| rule(node)).chain(of_settings).flatten().collect()
 }
 
 fn finding(severity: Severity, code: &'static str, problem: impl Into<String>, why: &'static str, advice: &'static str) -> Finding {
@@ -119,7 +119,7 @@ fn state(node: &NodeView) -> Option<Finding> {
                 left.as_secs() + 1
             ),
             "Until then one failure less can be survived.",
-            "Wait; with appendonly yes and appendfsync always a restart needs no quarantine.",
+            "Wait. See trust_persistence for nodes that write every change to disk.",
         ),
         NodeState::Refused => finding(
             Severity::Unsafe,
@@ -145,11 +145,11 @@ fn too_old(node: &NodeView) -> Option<Finding> {
 fn has_evicted(node: &NodeView) -> Option<Finding> {
     let evicted = node.status.facts.as_ref()?.evicted;
     let found = finding(
-        Severity::Unsafe,
+        Severity::Warning,
         "has_evicted",
         format!("it has evicted {evicted} keys since it was started"),
-        "Locks and fences may have been among them, and nothing else tells.",
-        "Set maxmemory-policy noeviction, then delete its key redlockd:node, so that it is quarantined.",
+        "Locks may have been among them, so it was quarantined, and will be whenever it evicts more.",
+        "Keep its maxmemory-policy at noeviction.",
     );
     (0 < evicted).then_some(found).and_then(|found| about(node, found))
 }
@@ -166,7 +166,11 @@ fn nearly_full(node: &NodeView) -> Option<Finding> {
     (NEARLY_FULL_PERCENT <= percent).then_some(found).and_then(|found| about(node, found))
 }
 
-fn forgets(node: &NodeView) -> Option<Finding> {
+/// Only where its persistence is to count: a node that is quarantined after every restart may forget.
+fn forgets(diagnosis: &Diagnosis, node: &NodeView) -> Option<Finding> {
+    if !diagnosis.trusts_persistence {
+        return None;
+    }
     let (code, problem, advice) = match node.status.facts.as_ref()?.persistence {
         Persistence::EveryChange => return None,
         Persistence::Some => (
@@ -178,7 +182,7 @@ fn forgets(node: &NodeView) -> Option<Finding> {
             ("persistence_unknown", "how it writes to disk can't be read", "Allow its user config|get, or wait until the AOF is rewritten.")
         }
     };
-    let why = "So it forgets when it dies, and after every restart it is quarantined for max_ttl.";
+    let why = "So it forgets when it dies, and is quarantined for max_ttl after every restart, although trust_persistence is set.";
     about(node, finding(Severity::Warning, code, problem, why, advice))
 }
 
@@ -234,6 +238,7 @@ mod tests {
             persistence: Persistence::EveryChange,
             replicas: 0,
             evicted: 0,
+            was_replica: false,
             memory_percent: Some(10),
         };
         let status = NodeStatus { state: NodeState::Up, reason: None, round_trip: Some(Duration::from_millis(1)), facts: Some(facts) };
@@ -246,7 +251,13 @@ mod tests {
 
     fn diagnosis(hosts: &[&str]) -> Diagnosis {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Diagnosis { window: Duration::from_millis(500), node_timeout: Duration::from_millis(100), bootstrap_left_on: false, hosts }
+        Diagnosis {
+            window: Duration::from_millis(500),
+            node_timeout: Duration::from_millis(100),
+            bootstrap_left_on: false,
+            trusts_persistence: true,
+            hosts,
+        }
     }
 
     const HOSTS: &[&str] = &["a", "b", "c"];
@@ -278,7 +289,7 @@ mod tests {
         assert_eq!(found(|node| facts(node).version = "Redis 6.0.16".into()), of_a(Unsafe, "too_old"));
         assert_eq!(found(|node| facts(node).version = "Redis 6.2.0".into()), []);
         assert_eq!(found(|node| facts(node).version = "Valkey 9.1.2".into()), []);
-        assert_eq!(found(|node| facts(node).evicted = 1), of_a(Unsafe, "has_evicted"));
+        assert_eq!(found(|node| facts(node).evicted = 1), of_a(Warning, "has_evicted"));
         assert_eq!(found(|node| facts(node).memory_percent = Some(80)), of_a(Warning, "nearly_full"));
         assert_eq!(found(|node| facts(node).memory_percent = None), []);
         assert_eq!(found(|node| facts(node).persistence = Persistence::Some), of_a(Warning, "not_durable"));

@@ -87,6 +87,9 @@ pub struct AcquireParams {
     /// How long the lease lives: `500ms`, `30s`, `5m`. From 100 ms to the server's `max_ttl`.
     #[param(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     ttl: Option<String>,
+    /// How long to wait for the lock, up to the server's `max_wait`; not at all by default.
+    #[param(example = "10s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    wait: Option<String>,
     /// A label that others are shown.
     #[param(example = "worker-7", min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", nullable = false)]
     owner: Option<String>,
@@ -102,6 +105,9 @@ pub struct IdempotencyParam {
     /// The same as `lease_id`.
     #[param(rename = "Idempotency-Key", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     idempotency_key: Option<String>,
+    /// `wait=10`, in seconds: the same as `wait` (RFC 7240).
+    #[param(rename = "Prefer", example = "wait=10", nullable = false)]
+    prefer: Option<String>,
 }
 
 /// The options of an acquire.
@@ -111,6 +117,8 @@ pub struct IdempotencyParam {
 pub struct AcquireBody {
     #[schema(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     ttl: Option<String>,
+    #[schema(example = "10s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    wait: Option<String>,
     #[schema(example = "worker-7", min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", nullable = false)]
     owner: Option<String>,
     #[schema(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]

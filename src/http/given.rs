@@ -86,11 +86,38 @@ impl Given {
         self.add(name.to_owned(), text)
     }
 
-    pub fn prefers_wait(&self) -> bool {
-        // As bytes: a preference beside it may hold any.
-        let preferences = self.headers.get_all(PREFER).iter().flat_map(|value| value.as_bytes().split(|byte| b",;".contains(byte)));
-        let names = preferences.filter_map(|preference| preference.split(|byte| *byte == b'=').next());
-        names.into_iter().any(|name| name.trim_ascii().eq_ignore_ascii_case(b"wait"))
+    /// Adds the seconds that `Prefer: wait=SECONDS` says (RFC 7240). The other preferences are none of ours.
+    pub fn prefer_wait(&mut self) -> Result<Option<u32>, Problem> {
+        let seconds = {
+            // As bytes: a preference beside it may hold any.
+            let preferences = self.headers.get_all(PREFER).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+            let waits = preferences.filter_map(|preference| {
+                let mut parts = preference.split(|byte| b"=;".contains(byte)).map(|part| part.trim_ascii());
+                parts.next().filter(|name| name.eq_ignore_ascii_case(b"wait")).map(|_| parts.next().unwrap_or_default())
+            });
+            // The first one counts, as the RFC wants it.
+            waits.map(|seconds| seconds.trim_ascii().to_owned()).next()
+        };
+        let Some(text) = seconds.map(|text| String::from_utf8_lossy(&text).trim_matches('"').to_owned()) else { return Ok(None) };
+        let seconds: u32 = text.parse().map_err(|_| {
+            Problem::invalid(format!("the header prefer: wait={:?} is not allowed; write whole seconds, such as wait=10.", excerpt(&text)))
+        })?;
+        self.add("wait".to_owned(), format!("{seconds}s"))?;
+        Ok(Some(seconds))
+    }
+
+    /// How long to wait; not at all unless it is said.
+    pub fn wait(&mut self, state: &AppState) -> Result<Duration, Problem> {
+        let Some(text) = self.take("wait") else { return Ok(Duration::ZERO) };
+        let (wait, most) = (duration("wait", &text)?, state.settings.max_wait);
+        if most < wait {
+            let most = humantime::format_duration(most);
+            return Err(Problem::invalid(format!(
+                "wait: {} is more than {most}, the longest that this gateway lets a request wait.",
+                excerpt(&text)
+            )));
+        }
+        Ok(wait)
     }
 
     pub fn take(&mut self, name: &str) -> Option<String> {
@@ -169,8 +196,6 @@ fn check_name(name: &str, allowed: &[&str]) -> Result<(), Problem> {
     if allowed.contains(&name) {
         return Ok(());
     }
-    // A wait has its own refusal.
-    let allowed: Vec<_> = allowed.iter().copied().filter(|name| *name != "wait").collect();
     let allowed = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
     Err(Problem::invalid(format!("{:?} is not an option here; allowed: {allowed}.", excerpt(name))))
 }
@@ -180,7 +205,7 @@ fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
         serde_json::Value::String(text) => Ok(text),
         serde_json::Value::Number(number) if name == "fencing_token" => Ok(number.to_string()),
         // The value is not repeated: it may be a lease id.
-        _ if name == "ttl" => Err(Problem::invalid("ttl: it must be a string in the body, such as \"30s\".")),
+        _ if ["ttl", "wait"].contains(&name) => Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\"."))),
         _ => Err(Problem::invalid(format!("{name}: it must be a string in the body."))),
     }
 }

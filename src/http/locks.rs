@@ -19,9 +19,11 @@ use crate::redlock::{AcquireRequest, Inspected, Redlock, Released};
 /// Who holds a lock is old news a moment later, and a lease id is a secret.
 pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
 /// Acquire a lock
 ///
-/// Tries once. The answer is 200 only if the lock is yours; stop using it `waited_ms` + `valid_for_ms` after you sent the request.
+/// Tries once, or waits for its turn for as long as `wait` says. The answer is 200 only if the lock is yours; stop using it `waited_ms` + `valid_for_ms` after you sent the request.
 #[utoipa::path(
     post, path = "/locks/{*key}", tag = "locks",
     params(super::docs::KeyParam, super::docs::AcquireParams, super::docs::IdempotencyParam),
@@ -29,18 +31,20 @@ pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::fro
     responses(
         (status = 200, description = "The lock is yours.", body = LeaseBody,
             headers(("Lease-Id" = String, description = "As in the body."), ("Fencing-Token" = u64, description = "As in the body."))),
+        (status = 429, description = "`too_many_waiters`: as many requests wait as may; `rate_limited`: the caller asks more often than it may.", body = ProblemBody, content_type = "application/problem+json",
+            headers(("Retry-After" = u64, description = "Seconds until the next request is allowed."))),
         (status = 423, description = "`locked`: held by another, named in `holder`.", body = ProblemBody, content_type = "application/problem+json",
             headers(("Retry-After" = u64, description = "Seconds until the holder's lease ends."))),
         AnyProblem, BodyProblem,
     )
 )]
 pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock<Acquire>, options: AcquireOptions) -> Result<Response, Problem> {
-    let AcquireOptions { ttl, owner, lease } = options;
+    let AcquireOptions { ttl, wait, owner, lease } = options;
     let owner = owner.or_else(|| allowed.asking.caller.name().cloned());
     let mut deed = Deed::begin(&state.audit, allowed);
     deed.owner = owner.clone();
     let request = AcquireRequest { key: deed.key.clone(), lease, ttl, owner: owner.clone() };
-    let acquired = state.redlock.acquire(request).await.map_err(|error| deed.fail(error))?;
+    let acquired = state.redlock.wait_for(request, wait.time).await.map_err(|error| deed.fail(error))?;
     deed.fencing_token = Some(acquired.grant.fencing_token);
     let body = LeaseBody {
         key: deed.key.as_str(),
@@ -49,7 +53,7 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
         // A repeat changes nothing, and who the first said it was is not known here.
         owner: owner.as_ref().map(|owner| owner.as_str()).filter(|_| !acquired.grant.replayed),
         ttl_ms: ttl.as_millis(),
-        waited_ms: 0,
+        waited_ms: acquired.waited.as_millis() as u64,
         valid_for_ms: acquired.grant.valid_for.as_millis() as u64,
         renew_after_ms: renew_after(ttl, acquired.grant.valid_for),
         expires_at: rfc3339(acquired.expires_at_us),
@@ -63,7 +67,12 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
         (FENCING_TOKEN, HeaderValue::from(body.fencing_token)),
         NO_STORE,
     ];
-    Ok((headers, Body::new(GrantBody::new(Bytes::from(json), acquired, deed))).into_response())
+    let mut response = (headers, Body::new(GrantBody::new(Bytes::from(json), acquired, deed))).into_response();
+    if let Some(seconds) = wait.preference {
+        let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits may stand in a header");
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
 }
 
 /// Extend a lease

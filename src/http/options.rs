@@ -1,5 +1,7 @@
 //! The options of each request, checked. Nobody below checks again.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderName;
 
@@ -11,8 +13,16 @@ use crate::lease::{FencingToken, LeaseId, OwnerLabel, Ttl};
 /// What `POST /locks/{key}` may be told.
 pub struct AcquireOptions {
     pub ttl: Ttl,
+    pub wait: Wait,
     pub owner: Option<OwnerLabel>,
     pub lease: Option<LeaseId>,
+}
+
+/// How long a client is willing to wait for a lock.
+pub struct Wait {
+    pub time: Duration,
+    /// What it said in `Prefer`, which it is told was heard.
+    pub preference: Option<u32>,
 }
 
 /// What `PUT /locks/{key}` may be told.
@@ -63,10 +73,9 @@ impl FromRequest<AppState> for AcquireOptions {
         let mut given = Given::of(request, &["ttl", "wait", "owner", "lease_id"]).await?;
         given.header(&IDEMPOTENCY_KEY, "lease_id")?;
         given.header(&LEASE_ID, "lease_id")?;
-        if given.prefers_wait() || given.take("wait").is_some() {
-            return Err(Problem::invalid("wait: waiting is not available in this version; leave it out, and try again after Retry-After."));
-        }
-        Ok(Self { ttl: given.ttl(state)?, owner: given.owner()?, lease: given.lease()? })
+        let preference = given.prefer_wait()?;
+        let wait = Wait { time: given.wait(state)?, preference };
+        Ok(Self { ttl: given.ttl(state)?, wait, owner: given.owner()?, lease: given.lease()? })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
@@ -33,6 +34,8 @@ pub struct AppState {
 pub struct HttpSettings {
     pub ttl_bounds: TtlBounds,
     pub default_ttl: Ttl,
+    /// The longest that a client may wait for a lock.
+    pub max_wait: Duration,
     /// How many requests are worked on at once, probes and metrics aside.
     pub max_requests: usize,
     /// Whether nobody connects without one.

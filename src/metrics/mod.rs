@@ -44,6 +44,10 @@ pub struct Metrics {
     pub hold_seconds: Histogram,
     pub leases_held: IntGauge,
     pub leases_run_out: IntCounter,
+    /// Time that was waited for a lock, by how it ended.
+    pub wait_seconds: HistogramVec,
+    /// Those who wait for a lock.
+    pub waiting: IntGauge,
     pub rounds: IntCounter,
     pub second_rounds: IntCounter,
     pub widened: IntCounter,
@@ -142,6 +146,15 @@ impl Metrics {
                 &registry,
                 IntCounter::new("redlockd_leases_run_out_total", "Leases that this gateway granted and did not release before they were over."),
             )?,
+            wait_seconds: keep(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("redlockd_wait_duration_seconds", "Time that was waited for a lock, by how it ended.")
+                        .buckets(HOLD_SECONDS.to_vec()),
+                    &["outcome"],
+                ),
+            )?,
+            waiting: keep(&registry, IntGauge::new("redlockd_waiters", "Requests that wait for a lock."))?,
             rounds: keep(&registry, IntCounter::new("redlockd_acquire_rounds_total", "Rounds of votes on acquires."))?,
             widened: keep(
                 &registry,

@@ -17,6 +17,8 @@ pub struct NodeFacts {
     pub replicas: u32,
     /// Keys that it has evicted since it was started.
     pub evicted: u64,
+    /// It was promoted: what it knows is what its last master knew.
+    pub was_replica: bool,
     /// How much of its maxmemory is in use; none where there is no limit.
     pub memory_percent: Option<u64>,
 }
@@ -28,7 +30,7 @@ pub enum Persistence {
     EveryChange,
     /// Not every change, or nothing.
     Some,
-    /// An AOF is being rewritten for the first time, or the settings can't be read.
+    /// Nobody asked, an AOF is being rewritten for the first time, or the settings can't be read.
     #[default]
     Unknown,
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-/// A hash of the names of all nodes and of the lock prefix: two gateways that differ in one of them can grant one lock twice.
+/// A hash of the names of all nodes, of the lock prefix and of the clock jump margin: two gateways that differ in one of
+/// them can grant one lock twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Members(u64);
 
@@ -13,9 +15,19 @@ impl Members {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort_unstable();
         let bytes = names.iter().flat_map(|name| name.bytes().chain([0])).chain(lock_prefix.bytes());
-        // FNV-1a, 64 bits. It stands against mistakes, not against people.
-        Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)))
+        Self(hashed(0xcbf2_9ce4_8422_2325, bytes))
     }
+
+    /// The same with `clock_jump_margin`; without one, what it always was.
+    pub fn with_margin(self, clock_jump_margin: Duration) -> Self {
+        let margin = clock_jump_margin.as_millis() as u64;
+        if margin == 0 { self } else { Self(hashed(self.0, margin.to_be_bytes())) }
+    }
+}
+
+/// FNV-1a, 64 bits. It stands against mistakes, not against people.
+fn hashed(hash: u64, bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 impl fmt::Display for Members {
@@ -44,6 +56,7 @@ mod tests {
             assert_ne!(members, Members::of(other.iter().copied(), "p:"), "{other:?}");
         }
         assert_ne!(members, Members::of(["a", "b", "c"], ""));
+        assert_ne!(members, members.with_margin(Duration::from_secs(2)));
         // What is on the nodes outlives a release.
         assert_eq!(Members::of(["a"], "").to_string(), "089be207b544f1e4");
         assert_eq!(members.to_string().parse(), Ok(members));

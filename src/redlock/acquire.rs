@@ -29,6 +29,8 @@ pub struct Acquired {
     pub grant: Grant,
     /// When the holder has to stop, in microseconds since 1970 by the nodes' clocks.
     pub expires_at_us: u64,
+    /// How long it was waited for before the attempt that won.
+    pub waited: Duration,
     flight: Abandon,
 }
 
@@ -88,7 +90,7 @@ pub async fn acquire(cluster: &Arc<Cluster>, request: AcquireRequest) -> Result<
     match outcome.expect("a flight tells its owner before it lets go of it") {
         Ok(grant) => {
             let expires_at_us = started_us + grant.valid_for.as_micros() as u64;
-            Ok(Acquired { lease, grant, expires_at_us, flight: guard })
+            Ok(Acquired { lease, grant, expires_at_us, waited: Duration::ZERO, flight: guard })
         }
         Err(loss) => {
             guard.0 = None;

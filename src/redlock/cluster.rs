@@ -12,6 +12,7 @@ use super::copies::Copies;
 use super::held::Held;
 use super::patience::{Patience, longer_than_usual};
 use super::undo::Undo;
+use super::waiters::{WaitBounds, Waiters};
 use crate::lease::{NodeSet, Quorum};
 use crate::metrics::Metrics;
 use crate::node::{Call, ClusterClock, Command, Node, NodeName, NodeQueue, NodeState, NodeStatus, PROBE_INTERVAL, QueueSettings, Receiver};
@@ -31,6 +32,7 @@ pub struct ClusterSettings {
     pub in_flight: u32,
     /// The operator's word that these nodes never granted anything.
     pub bootstrap: bool,
+    pub wait_bounds: WaitBounds,
 }
 
 /// How long one majority is asked first.
@@ -46,6 +48,7 @@ pub struct Cluster {
     copies: Arc<Copies>,
     undo: Arc<Undo>,
     held: Held,
+    waiters: Arc<Waiters>,
     settings: ClusterSettings,
     metrics: Arc<Metrics>,
 }
@@ -82,7 +85,8 @@ impl Cluster {
         let undo = Undo::start(Arc::clone(&queues), settings.node_timeout, Arc::clone(&metrics));
         let ballots = Ballots::new(Arc::clone(&clock), settings.window);
         let (patience, copies, held) = (Patience::default(), Copies::start(settings.window), Held::new(Arc::clone(&metrics)));
-        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, held, settings, metrics })
+        let waiters = Waiters::new(settings.wait_bounds, Arc::clone(&metrics));
+        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, held, waiters, settings, metrics })
     }
 
     pub fn quorum(&self) -> Quorum {
@@ -166,6 +170,11 @@ impl Cluster {
     /// The leases that this gateway handed out.
     pub fn held(&self) -> &Held {
         &self.held
+    }
+
+    /// Those who wait for a lock.
+    pub fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
     }
 
     pub(super) fn settings(&self) -> &ClusterSettings {

@@ -17,8 +17,13 @@ mod patience;
 mod poll;
 mod release;
 mod undo;
+mod wait;
+mod waiters;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,6 +36,8 @@ pub use held::Held;
 pub use inspect::{InspectError, Inspected};
 pub use list::{ListError, Listed, ListedLock};
 pub use release::{ReleaseError, Released};
+pub use wait::WaitError;
+pub use waiters::{NoPlace, WaitBounds, Waiters};
 
 use crate::lease::{FencingToken, Holder, LeaseId, LockKey, Shortage, Ttl};
 use crate::node::NodeName;
@@ -67,16 +74,29 @@ impl Redlock {
     /// Tries once to get the lock, within a fraction of its ttl. Dropping the future undoes the attempt.
     pub async fn acquire(&self, request: AcquireRequest) -> Result<Acquired, AcquireError> {
         let result = acquire::acquire(&self.cluster, request).await;
-        self.count(
-            "acquire",
-            match &result {
-                Ok(acquired) if acquired.grant.replayed => "replayed",
-                Ok(_) => "granted",
-                Err(AcquireError::Held(_)) => "locked",
-                Err(AcquireError::NoQuorum(_)) => "no_quorum",
-                Err(AcquireError::Indeterminate(_)) => "indeterminate",
-            },
-        );
+        self.count("acquire", outcome_of(result.as_ref()));
+        result
+    }
+
+    /// Waits for up to `wait` for the lock, in the order in which callers came to this gateway. Dropping the future leaves
+    /// the line and undoes the attempt.
+    pub async fn wait_for(&self, request: AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
+        if wait.is_zero() {
+            return Ok(self.acquire(request).await?);
+        }
+        let begun = Instant::now();
+        let result = wait::wait_for(&self.cluster, request, wait).await;
+        let outcome = match &result {
+            Ok(acquired) => outcome_of(Ok(acquired)),
+            Err(WaitError::Acquire(error)) => outcome_of(Err(error)),
+            Err(WaitError::NoPlace(NoPlace::Closed)) => "draining",
+            Err(WaitError::NoPlace(_)) => "too_many_waiters",
+        };
+        if outcome == "too_many_waiters" {
+            self.cluster.metrics().limit_hit("waiters");
+        }
+        self.count("acquire", outcome);
+        self.cluster.metrics().wait_seconds.with_label_values(&[outcome]).observe(begun.elapsed().as_secs_f64());
         result
     }
 
@@ -103,7 +123,7 @@ impl Redlock {
     /// Frees the lock if this lease holds it, up to `token` if that is named. May be repeated.
     pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
         let of = (key.clone(), lease.clone());
-        let result = release::release(&self.cluster, key, Some(lease), token).await;
+        let result = self.freeing(&key.clone(), release::release(&self.cluster, key, Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
         if result.is_ok() {
             self.cluster.held().end(of.0, of.1);
@@ -126,6 +146,7 @@ impl Redlock {
         let result = force::force(&self.cluster, key.clone()).await;
         if let Ok(Some(_)) = &result {
             self.cluster.held().end_all_of(&key);
+            self.cluster.waiters().freed(&key);
         }
         self.count(
             "force",
@@ -164,8 +185,34 @@ impl Redlock {
         list::list(self, prefix, cursor, limit).await
     }
 
+    /// A release, with word to whoever waits for the lock: as soon as it is on its way, so that the next attempt can follow
+    /// on its heels, and when it is complete.
+    async fn freeing<E>(&self, key: &LockKey, release: impl Future<Output = Result<Released, E>>) -> Result<Released, E> {
+        let mut release = pin!(release);
+        let at_once = poll_fn(|context| Poll::Ready(release.as_mut().poll(context))).await;
+        let won = self.cluster.waiters().freed(key);
+        let result = match at_once {
+            Poll::Ready(result) => return result,
+            Poll::Pending => release.await,
+        };
+        if result.is_ok() {
+            self.cluster.waiters().freed_since(key, won);
+        }
+        result
+    }
+
     fn count(&self, operation: &str, outcome: &str) {
         self.cluster.metrics().operations.with_label_values(&[operation, outcome]).inc();
+    }
+}
+
+fn outcome_of(result: Result<&Acquired, &AcquireError>) -> &'static str {
+    match result {
+        Ok(acquired) if acquired.grant.replayed => "replayed",
+        Ok(_) => "granted",
+        Err(AcquireError::Held(_)) => "locked",
+        Err(AcquireError::NoQuorum(_)) => "no_quorum",
+        Err(AcquireError::Indeterminate(_)) => "indeterminate",
     }
 }
 

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use super::Problem;
 use crate::http::body::HolderBody;
-use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, ReleaseError};
+use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, NoPlace, ReleaseError, WaitError};
 
 const HELD_BY_OTHER: &str = "Another lease holds the lock; it stays as it is. The lease that you named is over, or was never granted.";
 
@@ -26,6 +26,24 @@ impl From<AcquireError> for Problem {
                 shortfall,
                 "Answers of nodes were lost or came too late. What was written is being undone; it is safe to repeat with the same lease_id.",
             ),
+        }
+    }
+}
+
+impl From<WaitError> for Problem {
+    fn from(error: WaitError) -> Self {
+        let too_many = |detail: String| {
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many waiters", detail).retry_after(Duration::from_secs(1))
+        };
+        match error {
+            WaitError::Acquire(error) => error.into(),
+            WaitError::NoPlace(NoPlace::Closed) => Self::draining(),
+            WaitError::NoPlace(NoPlace::LineIsFull { max }) => too_many(format!(
+                "{max} requests wait for this lock in this gateway, as many as max_waiters_per_lock allows. Try again in a moment, or without wait."
+            )),
+            WaitError::NoPlace(NoPlace::AllAreFull { max }) => too_many(format!(
+                "{max} requests wait for locks in this gateway, as many as max_waiters allows. Ask another one, or try again in a moment."
+            )),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A connection can't outlive the process that it talks to, so a handshaken connection means this incarnation of the node.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bb8_redis::RedisConnectionManager;
@@ -22,6 +22,37 @@ pub struct Greeter {
     pub address: NodeAddress,
     pub agreement: Agreement,
     pub clock: Arc<ClusterClock>,
+    /// The operator's word that a server that writes every change to its disk comes back with that disk.
+    pub trusts_persistence: bool,
+    pub last: LastSeen,
+}
+
+/// What a node was when it was last certified, if it was. Clones share it.
+#[derive(Clone, Default)]
+pub struct LastSeen(Arc<Mutex<Option<Seen>>>);
+
+struct Seen {
+    run_id: String,
+    was_durable: bool,
+}
+
+impl LastSeen {
+    /// Whether what this start of the server knows can't be all that an earlier one knew, although its disk may say so: it
+    /// was seen not to write everything down.
+    pub fn knows_better(&self, run_id: &str) -> bool {
+        self.seen().as_ref().is_some_and(|seen| seen.run_id != run_id && !seen.was_durable)
+    }
+
+    /// It was certified, durable or not.
+    pub fn note(&self, run_id: &str, durable: Option<bool>) {
+        // While it can't be told it is what it was.
+        let Some(was_durable) = durable else { return };
+        *self.seen() = Some(Seen { run_id: run_id.to_owned(), was_durable });
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.0.lock().expect("no code panics while it holds this")
+    }
 }
 
 /// A connection whose server was certified under `certified.epoch`.

@@ -26,12 +26,13 @@ pub async fn certify(redis: &mut MultiplexedConnection, greeter: &Greeter, fresh
     if !greeter.clock.is_settled() {
         return Err(Fault::NotSent("too few nodes were heard to tell whether this one's clock is right".into()));
     }
-    let facts = info::facts(redis).await?;
+    let facts = info::facts(redis, greeter.trusts_persistence).await?;
     if let Some(sentence) = facts.unfit() {
         return Err(Fault::Refused(sentence));
     }
+    let durable = durability(greeter, &facts);
     let sent = Instant::now();
-    let (verdict, marker, now_us) = call(redis, greeter, facts.persistence.is_durable(), fresh).await.map_err(|error| connect_fault(&error))?;
+    let (verdict, marker, now_us) = call(redis, greeter, durable, fresh).await.map_err(|error| connect_fault(&error))?;
     let round_trip = sent.elapsed();
     greeter.clock.sample(greeter.index, now_us, sent);
     if verdict == "CLOCK_OFF" && greeter.agreement.window / 2 < round_trip {
@@ -39,8 +40,17 @@ pub async fn certify(redis: &mut MultiplexedConnection, greeter: &Greeter, fresh
     }
     let marker =
         verdict_of(&verdict, &marker, now_us, greeter.clock.reference_us()).map_err(|refusal| Fault::Refused(refusal.advice(&greeter.agreement)))?;
+    greeter.last.note(&facts.run_id, durable);
     let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
     Ok(Certified { epoch: Epoch::from(&marker), quarantine_left, round_trip, facts })
+}
+
+/// Whether all that this server ever answered is on its disk; none if that can't be told now.
+fn durability(greeter: &Greeter, facts: &NodeFacts) -> Option<bool> {
+    if !greeter.trusts_persistence || facts.was_replica || greeter.last.knows_better(&facts.run_id) {
+        return Some(false);
+    }
+    facts.persistence.is_durable()
 }
 
 async fn call(redis: &mut MultiplexedConnection, greeter: &Greeter, durable: Option<bool>, fresh: bool) -> redis::RedisResult<(String, String, u64)> {

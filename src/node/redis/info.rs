@@ -7,11 +7,12 @@ use redis::aio::MultiplexedConnection;
 use super::connection::connect_fault;
 use crate::node::{Fault, NodeFacts, Persistence};
 
-/// Asks a server about itself.
-pub async fn facts(redis: &mut MultiplexedConnection) -> Result<NodeFacts, Fault> {
+/// Asks a server about itself; about its persistence, which takes a look into its configuration, only if that matters.
+pub async fn facts(redis: &mut MultiplexedConnection, with_persistence: bool) -> Result<NodeFacts, Fault> {
     let text: String = redis::cmd("INFO").query_async(redis).await.map_err(|error| connect_fault(&error))?;
     let info = Info::parse(&text);
-    Ok(NodeFacts { persistence: persistence(redis, &info).await, ..info.facts() })
+    let persistence = if with_persistence { persistence(redis, &info).await } else { Persistence::Unknown };
+    Ok(NodeFacts { persistence, ..info.facts() })
 }
 
 /// Whether every change is on disk before it is answered.
@@ -59,6 +60,7 @@ impl<'a> Info<'a> {
             persistence: Persistence::Unknown,
             replicas: self.number("connected_slaves") as u32,
             evicted: self.number("evicted_keys"),
+            was_replica: self.get("master_replid2").bytes().any(|byte| byte != b'0'),
             memory_percent: (0 < limit).then(|| self.number("used_memory") * 100 / limit),
         }
     }

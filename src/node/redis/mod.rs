@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub use address::{NodeAddress, NodeAddressError};
 use batch::VotingScript;
 pub use certificates::NodeCertificates;
-pub use connection::Greeter;
 use connection::{Failures, Manager, NodeConnection};
+pub use connection::{Greeter, LastSeen};
 
 use super::{BatchReply, BoxFuture, Command, Connections, Fault, Node, Probe, Survey};
 use crate::lease::Abstention;
@@ -132,7 +132,7 @@ impl RedisNode {
 
     async fn survey_once(&self) -> Result<Survey, Fault> {
         let mut redis: MultiplexedConnection = self.prober.dial().await?;
-        let facts = info::facts(&mut redis).await?;
+        let facts = info::facts(&mut redis, self.prober.greeter().trusts_persistence).await?;
         if facts.unfit().is_some() {
             // It may refuse to read a key, and what is there does not matter.
             return Ok(Survey { facts, marker: None, high_water_us: 0, round_trip: Duration::ZERO });

@@ -19,6 +19,7 @@ mod tls;
 mod tokens;
 mod traces;
 mod two_gateways;
+mod waiting;
 
 use crate::support::{Gateway, HttpAnswer, RedisServer, eventually, machine_to_itself};
 

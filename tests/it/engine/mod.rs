@@ -5,6 +5,7 @@ mod fake_node;
 mod majority_first;
 mod queueing;
 mod releasing;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use fake_node::FakeNode;
 use redlockd::lease::{LeaseId, Quorum, Ttl, TtlBounds};
 use redlockd::metrics::Metrics;
 use redlockd::node::{ClusterClock, Node, NodeName};
-use redlockd::redlock::{AcquireError, AcquireRequest, Acquired, Cluster, ClusterSettings, Redlock};
+use redlockd::redlock::{AcquireError, AcquireRequest, Acquired, Cluster, ClusterSettings, Redlock, WaitBounds};
 use tokio::time::Instant;
 
 use crate::support::lock_key;
@@ -42,6 +43,7 @@ impl<const N: usize> Engine<N> {
             max_ttl: fake_node::agreement().max_ttl,
             in_flight,
             bootstrap: true,
+            wait_bounds: WaitBounds { per_lock: 100, in_all: 1000 },
         };
         let cluster = Cluster::start(named, clock, settings, Arc::new(Metrics::new().unwrap())).await;
         assert_eq!(cluster.voting(), N);

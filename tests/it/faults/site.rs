@@ -46,6 +46,7 @@ impl Site {
             text("clock-window", settings.window),
             text("clock-jump-margin", settings.clock_jump_margin),
             "--drain-delay=0s".to_owned(),
+            "--trust-persistence".to_owned(),
         ];
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let gateways = (0..gateways)

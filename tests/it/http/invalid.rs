@@ -80,18 +80,23 @@ async fn an_option_that_is_given_twice_is_named() {
 }
 
 #[tokio::test]
-async fn waiting_is_refused_and_not_ignored() {
+async fn a_wait_is_checked_wherever_it_is_said() {
     let gateway = TestRouter::embedded().await;
     let post = || gateway.post("/locks/a");
-    let words = "wait: waiting is not available in this version; leave it out, and try again after Retry-After";
     let table = vec![
-        (gateway.post("/locks/a?wait=10s"), words),
-        (gateway.post("/locks/a?wait=0s"), words),
-        (post().json(r#"{"wait":"10s"}"#), words),
-        (post().header("Prefer", "wait=10"), words),
-        (post().header("Prefer", "respond-async, Wait = 10"), words),
-        (post().header("Prefer", "respond-async").header("Prefer", "wait=10"), words),
-        (post().header("Prefer", "wait=10, x=größe"), words),
+        (gateway.post("/locks/a?wait=61s"), "wait: 61s is more than 1m, the longest that this gateway lets a request wait."),
+        (gateway.post("/locks/a?wait=2m"), "wait: 2m is more than 1m"),
+        (gateway.post("/locks/a?wait=10"), "wait: \"10\" is not a duration"),
+        (gateway.post("/locks/a?wait=-1s"), "wait: \"-1s\" is not a duration"),
+        (gateway.post("/locks/a?wait="), "wait: \"\" is not a duration"),
+        (gateway.post("/locks/a?wait=1s&wait=1s"), "wait is given twice"),
+        (post().json(r#"{"wait":10}"#), "wait: it must be a string in the body"),
+        (gateway.post("/locks/a?wait=10s").header("Prefer", "wait=10"), "wait is given twice"),
+        (post().header("Prefer", "wait=61"), "wait: 61s is more than 1m"),
+        (post().header("Prefer", "wait"), "the header prefer: wait=\"\" is not allowed; write whole seconds"),
+        (post().header("Prefer", "respond-async, Wait = soon"), "the header prefer: wait=\"soon\" is not allowed"),
+        (post().header("Prefer", "respond-async").header("Prefer", "wait=99999999999"), "the header prefer: wait=\"99999999999\" is not allowed"),
+        (post().header("Prefer", "wait=x, x=größe"), "the header prefer: wait=\"x\" is not allowed"),
     ];
     assert_refused(&gateway, 400, "invalid_request", table).await;
 }

@@ -8,7 +8,9 @@ use redlockd::node::{Agreement, ClusterClock, Fault, Members, Node, Probe, Reply
 use tokio::time::Instant;
 
 use super::{ACCEPTED, holder, in_the_way};
-use crate::support::{Caller, RedisServer, Subject, TestClock, agreement, first_probe, lone_clock, redis_node};
+use crate::support::{Caller, RedisServer, Subject, TestClock, agreement, eventually, first_probe, lone_clock, redis_node, redis_node_that};
+
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// A first look at `server` by a gateway of these settings.
 async fn greeted(server: &RedisServer, name: &str, agreement: Agreement, fresh: bool) -> (Subject, Result<Probe, Fault>) {
@@ -81,7 +83,7 @@ async fn a_restart_that_forgets_is_quarantined() {
 
 #[tokio::test]
 async fn a_restart_that_wrote_everything_down_forgets_nothing() {
-    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut server = RedisServer::start_with(DURABLE);
     let subject = Subject::redis_on(&server).await;
     let (alice, ballot) = (Caller::new("lock", "alice"), subject.now());
     subject.ask(alice.acquire(ballot)).await.unwrap();
@@ -89,6 +91,69 @@ async fn a_restart_that_wrote_everything_down_forgets_nothing() {
     let (after, probe) = greeted(&server, "n1", agreement(), false).await;
     assert_eq!(probe.unwrap().quarantine_left, Duration::ZERO);
     assert_eq!(holder(&after, &alice.key).await.unwrap().ballot, Some(ballot));
+}
+
+#[tokio::test]
+async fn what_is_on_disk_counts_for_nothing_unless_it_is_to() {
+    let mut server = RedisServer::start_with(DURABLE);
+    Subject::redis_on(&server).await;
+    server.restart();
+    let distrustful = redis_node_that(false, &server, "n1", agreement(), &lone_clock());
+    assert!(is_quarantine(first_probe(&distrustful, false).await.unwrap().quarantine_left));
+}
+
+#[tokio::test]
+async fn what_was_seen_to_write_less_comes_back_with_an_old_disk() {
+    let mut server = RedisServer::start_with(DURABLE);
+    let subject = Subject::redis_on(&server).await;
+    server.run::<()>(&["CONFIG", "SET", "appendonly", "no"]);
+    assert_eq!(subject.node.probe(false).await.unwrap().quarantine_left, Duration::ZERO);
+    subject.ask(Caller::new("lock", "alice").acquire(subject.now())).await.unwrap();
+    // With the arguments that it had at first.
+    server.restart();
+    assert!(is_quarantine(first_probe(&*subject.node, false).await.unwrap().quarantine_left));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_a_master_again_knows_what_another_knew() {
+    let (server, other) = (RedisServer::start(), RedisServer::start());
+    let subject = Subject::redis_on(&server).await;
+    follow(&other, &server);
+    subject.ask(Caller::new("lock", "alice").acquire(subject.now())).await.unwrap();
+    // Its own marker comes back to it, and its process is the same.
+    follow(&server, &other);
+    assert!(server.run::<Option<String>>(&["GET", "redlockd:node"]).is_some());
+    assert!(is_quarantine(first_probe(&*subject.node, false).await.unwrap().quarantine_left));
+    assert_eq!(subject.node.probe(false).await.unwrap().facts.run_id, server.run_id());
+}
+
+/// Makes `server` a replica of `master` until it has all of it, and then a master.
+fn follow(server: &RedisServer, master: &RedisServer) {
+    server.run::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    eventually("it has everything", || server.run::<String>(&["INFO", "replication"]).contains("master_link_status:up").then_some(()));
+    server.run::<()>(&["REPLICAOF", "NO", "ONE"]);
+}
+
+#[tokio::test]
+async fn what_was_evicted_costs_the_vote_although_the_policy_is_mended() {
+    let server = RedisServer::start();
+    let subject = Subject::redis_on(&server).await;
+    subject.ask(Caller::new("lock", "alice").acquire(subject.now())).await.unwrap();
+    for (name, value) in [("maxmemory-policy", "volatile-ttl"), ("maxmemory", "1")] {
+        server.run::<()>(&["CONFIG", "SET", name, value]);
+    }
+    // It evicts what will expire, and has no room all the same.
+    assert!(redis::cmd("SET").arg("another").arg("x").query::<()>(&mut server.connect()).is_err());
+    assert!(matches!(subject.node.probe(false).await, Err(Fault::Refused(_))));
+    for (name, value) in [("maxmemory", "0"), ("maxmemory-policy", "noeviction")] {
+        server.run::<()>(&["CONFIG", "SET", name, value]);
+    }
+    assert!(server.run::<Option<String>>(&["GET", "redlockd:node"]).is_some());
+    assert!(is_quarantine(subject.node.probe(false).await.unwrap().quarantine_left));
+    // Once, and not for ever.
+    let marker = server.run::<String>(&["GET", "redlockd:node"]);
+    greeted(&server, "n1", agreement(), false).await.1.unwrap();
+    assert_eq!(server.run::<String>(&["GET", "redlockd:node"]), marker);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redlockd::lease::Quorum;
 use redlockd::metrics::Metrics;
 use redlockd::node::{ClusterClock, Node, NodeName};
-use redlockd::redlock::{Cluster, ClusterSettings, Redlock};
+use redlockd::redlock::{Cluster, ClusterSettings, Redlock, WaitBounds};
 use tokio::time::{Instant, sleep};
 
 use super::client::Client;
@@ -109,6 +109,7 @@ impl World {
             max_ttl: self.scenario.agreement.max_ttl,
             in_flight: 2,
             bootstrap,
+            wait_bounds: WaitBounds { per_lock: 100, in_all: 1000 },
         };
         let cluster = Cluster::start(nodes.collect(), clock, settings, Arc::clone(&self.metrics)).await;
         Arc::new(Gateway { redlock: Redlock::new(cluster), links, is_alive })

@@ -23,7 +23,7 @@ pub use collector::{Collector, attribute};
 pub use gateway::{Gateway, redlockd};
 pub use http_client::{HttpAnswer, HttpClient};
 pub use machine::{machine_to_itself, number_from};
-pub use nodes::{Subject, agreement, embedded_node, first_probe, lone_clock, redis_node};
+pub use nodes::{Subject, agreement, embedded_node, first_probe, lone_clock, redis_node, redis_node_that};
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use router::{Asking, RouterAnswer, TestRouter};

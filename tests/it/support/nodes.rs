@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redlockd::lease::{Answer, Ballot, Quorum};
-use redlockd::node::redis::{Greeter, NodeAddress, RedisNode, RedisSettings};
+use redlockd::node::redis::{Greeter, LastSeen, NodeAddress, RedisNode, RedisSettings};
 use redlockd::node::{Agreement, BatchReply, ClusterClock, Command, EmbeddedError, EmbeddedNode, Fault, Members, Node, Probe, Reply};
 use tokio::time::Instant;
 
@@ -27,10 +27,16 @@ pub fn lone_clock() -> Arc<ClusterClock> {
     Arc::new(ClusterClock::new(Quorum::of(1)))
 }
 
-/// The node `name` of a cluster of one on `server`. Not yet probed.
+/// The node `name` of a cluster of one on `server`, whose disk is trusted. Not yet probed.
 pub fn redis_node(server: &RedisServer, name: &str, agreement: Agreement, clock: &Arc<ClusterClock>) -> RedisNode {
+    redis_node_that(true, server, name, agreement, clock)
+}
+
+/// The same, where the disk of the server counts only if it is to.
+pub fn redis_node_that(trusts_persistence: bool, server: &RedisServer, name: &str, agreement: Agreement, clock: &Arc<ClusterClock>) -> RedisNode {
     let address = NodeAddress::parse(&format!("{name}={}", server.url())).unwrap();
-    let greeter = Greeter { index: 0, address, agreement, clock: Arc::clone(clock) };
+    let (clock, last) = (Arc::clone(clock), LastSeen::default());
+    let greeter = Greeter { index: 0, address, agreement, clock, trusts_persistence, last };
     RedisNode::new(RedisSettings { greeter, lock_prefix: "redlockd:lock:".into(), pool_size: 1 }).unwrap()
 }
 

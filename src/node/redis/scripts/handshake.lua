@@ -6,7 +6,13 @@
 -- Returns {'OK', marker, now (us)}, or {a refusal, marker, now (us)}: CLOCK_OFF, NEWER_GENERATION, OTHER_NODE,
 -- OTHER_SETTINGS, CORRUPT.
 local call, format, ceil, floor, max = redis.call, string.format, math.ceil, math.floor, math.max
+-- What the memory of this process has been through: its start, evictions, and promotions from replica to master, after
+-- which it knows what its last master knew.
 local run = string.match(call('INFO', 'server'), 'run_id:(%x+)')
+local evicted = string.match(call('INFO', 'stats'), 'evicted_keys:(%d+)') or '0'
+if evicted ~= '0' then run = run .. '+' .. evicted end
+local before = string.match(call('INFO', 'replication'), 'master_replid2:(%x+)') or '0'
+if string.match(before, '[^0]') then run = run .. '-' .. string.sub(before, 1, 16) end
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = floor(now / 1000)

@@ -1,0 +1,73 @@
+//! Waiting for a lock: one's turn in this gateway first, then the lock itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::acquire::{AcquireError, AcquireRequest, Acquired, acquire};
+use super::cluster::Cluster;
+use super::waiters::{NoPlace, Step};
+use crate::lease::Holder;
+
+/// Why a lock was not got in the time that one was willing to wait.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    /// Nobody waited, or it had to end early. Nothing is held.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
+}
+
+/// How long the first in a line goes without another try if nobody says that the lock was freed: releases through other
+/// gateways may be told of, but a message can be lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same where several gateways tried at once and none of them won.
+const AFTER_A_TIE: Duration = Duration::from_millis(15);
+/// A record ends by its node's clock, which is read in whole milliseconds.
+const AFTER_THE_END: Duration = Duration::from_millis(1);
+
+/// Waits for up to `wait` for one's turn and the lock. Dropping the future leaves the line and undoes what was begun.
+pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
+    let begun = Instant::now();
+    let give_up = begun + wait;
+    let place = cluster.waiters().join(&request.key)?;
+    loop {
+        match place.step()? {
+            Step::Try { freed } => {
+                let tried = Instant::now();
+                match acquire(cluster, request.clone()).await {
+                    Ok(mut acquired) => {
+                        acquired.waited = tried - begun;
+                        let left = Some(request.ttl.get().saturating_sub(tried.elapsed()) + AFTER_THE_END);
+                        place.won(Holder { ballot: Some(acquired.grant.fencing_token.ballot()), owner: request.owner, left });
+                        return Ok(acquired);
+                    }
+                    Err(AcquireError::Held(holder)) => {
+                        let pause = pause(holder.as_ref());
+                        place.lost(holder, freed, pause);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Step::Wait { until } => {
+                // Whatever it was that ended this, the next step says what to do.
+                let _ = timeout_at(until.unwrap_or(give_up).min(give_up), place.changed()).await;
+            }
+        }
+        if give_up <= Instant::now() {
+            return Err(AcquireError::Held(place.holder()).into());
+        }
+    }
+}
+
+/// How long a lock that was tried in vain is left alone. Not the same for all who wait for it in other gateways.
+fn pause(holder: Option<&Holder>) -> Duration {
+    let vary = |pause: Duration| pause.mul_f64(rand::rng().random_range(0.5..1.5));
+    match holder {
+        None => vary(AFTER_A_TIE),
+        Some(holder) => holder.left.map_or(PATIENCE, |left| left + AFTER_THE_END).min(vary(PATIENCE)),
+    }
+}

@@ -1,0 +1,318 @@
+//! Who waits for which lock in this gateway: first come, first served, and only the first one contends.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::lease::{Holder, LockKey};
+use crate::metrics::Metrics;
+
+/// The lines of waiters, one for each lock for which somebody waits.
+pub struct Waiters {
+    lines: Mutex<Lines>,
+    bounds: WaitBounds,
+    metrics: Arc<Metrics>,
+}
+
+/// How many may wait.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitBounds {
+    pub per_lock: usize,
+    pub in_all: usize,
+}
+
+/// Why nobody may wait, or go on to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    /// As many wait for this lock as may.
+    #[error("{max} wait for this lock")]
+    LineIsFull { max: usize },
+    /// As many wait for any lock as may.
+    #[error("{max} wait in all")]
+    AllAreFull { max: usize },
+    /// The gateway is shutting down.
+    #[error("nobody may wait any more")]
+    Closed,
+}
+
+#[derive(Default)]
+struct Lines {
+    by_lock: HashMap<LockKey, Line>,
+    waiting: usize,
+    is_closed: bool,
+}
+
+/// Those who wait for one lock.
+struct Line {
+    /// Each is told when something changes for it.
+    turns: VecDeque<Arc<Notify>>,
+    /// When the lock may be free.
+    try_at: Instant,
+    /// Who held it when it was tried, and when that was.
+    holder: Option<(Holder, Instant)>,
+    /// How often somebody in the line has got it.
+    won: u64,
+    /// How often it was said to be free.
+    freed: u64,
+}
+
+/// A place in a line, which is left when this is dropped.
+pub struct Place {
+    waiters: Arc<Waiters>,
+    key: LockKey,
+    turn: Arc<Notify>,
+}
+
+/// What somebody in a line is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is the first, and the lock may be free. With how often it was said to be.
+    Try { freed: u64 },
+    /// Until something changes, or this moment comes.
+    Wait { until: Option<Instant> },
+}
+
+impl Waiters {
+    pub fn new(bounds: WaitBounds, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { lines: Mutex::default(), bounds, metrics })
+    }
+
+    /// The last place in the line for `key`.
+    pub fn join(self: &Arc<Self>, key: &LockKey) -> Result<Place, NoPlace> {
+        let WaitBounds { per_lock, in_all } = self.bounds;
+        let mut lines = self.lines();
+        if lines.is_closed {
+            return Err(NoPlace::Closed);
+        }
+        if in_all <= lines.waiting {
+            return Err(NoPlace::AllAreFull { max: in_all });
+        }
+        let line = lines.by_lock.entry(key.clone()).or_insert_with(|| Line {
+            turns: VecDeque::new(),
+            try_at: Instant::now(),
+            holder: None,
+            won: 0,
+            freed: 0,
+        });
+        if per_lock <= line.turns.len() {
+            return Err(NoPlace::LineIsFull { max: per_lock });
+        }
+        let turn = Arc::new(Notify::new());
+        line.turns.push_back(Arc::clone(&turn));
+        lines.waiting += 1;
+        self.metrics.waiting.inc();
+        Ok(Place { waiters: Arc::clone(self), key: key.clone(), turn })
+    }
+
+    /// The lock may be free now: whoever is the first in its line is to try. How often the line has won the lock so far.
+    pub fn freed(&self, key: &LockKey) -> u64 {
+        let mut lines = self.lines();
+        let Some(line) = lines.by_lock.get_mut(key) else { return 0 };
+        line.free();
+        line.won
+    }
+
+    /// The same, unless the line has won the lock since [`freed`](Waiters::freed) answered `won`.
+    pub fn freed_since(&self, key: &LockKey, won: u64) {
+        if let Some(line) = self.lines().by_lock.get_mut(key).filter(|line| line.won == won) {
+            line.free();
+        }
+    }
+
+    /// Sends everybody away, for good.
+    pub fn close(&self) {
+        let mut lines = self.lines();
+        lines.is_closed = true;
+        lines.by_lock.values().flat_map(|line| &line.turns).for_each(|turn| turn.notify_one());
+    }
+
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.lines().waiting
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().expect("no code panics while it holds this")
+    }
+}
+
+impl Line {
+    fn see(&mut self, holder: Option<Holder>) {
+        self.holder = holder.map(|holder| (holder, Instant::now()));
+    }
+
+    fn free(&mut self) {
+        self.freed += 1;
+        self.try_at = Instant::now();
+        self.tell_first();
+    }
+
+    fn tell_first(&self) {
+        if let Some(first) = self.turns.front() {
+            first.notify_one();
+        }
+    }
+}
+
+impl Place {
+    pub fn step(&self) -> Result<Step, NoPlace> {
+        let mut lines = self.waiters.lines();
+        if lines.is_closed {
+            return Err(NoPlace::Closed);
+        }
+        Ok(self.in_line(&mut lines, |line| match line.turns.front() {
+            Some(first) if Arc::ptr_eq(first, &self.turn) => {
+                if line.try_at <= Instant::now() {
+                    Step::Try { freed: line.freed }
+                } else {
+                    Step::Wait { until: Some(line.try_at) }
+                }
+            }
+            _ => Step::Wait { until: None },
+        }))
+    }
+
+    /// Returns when a [`step`](Place::step) may be another. What changed before this was called counts.
+    pub async fn changed(&self) {
+        self.turn.notified().await;
+    }
+
+    /// The lock was tried and is held. It is to be tried again after `pause`, or when it is freed; at once if
+    /// it was since the [`step`](Place::step) that said `freed`, since nobody knows which came first on the nodes.
+    pub fn lost(&self, holder: Option<Holder>, freed: u64, pause: Duration) {
+        self.in_line(&mut self.waiters.lines(), |line| {
+            line.see(holder);
+            if line.freed == freed {
+                line.try_at = Instant::now() + pause;
+            }
+        });
+    }
+
+    /// The lock is ours, as `holder` describes: the next is to try when this lease is over, or was released.
+    pub fn won(&self, holder: Holder) {
+        self.in_line(&mut self.waiters.lines(), |line| {
+            line.won += 1;
+            line.try_at = Instant::now() + holder.left.unwrap_or_default();
+            line.see(Some(holder));
+        });
+    }
+
+    /// Who held the lock when it was last tried, with the time that is left of that lease.
+    pub fn holder(&self) -> Option<Holder> {
+        self.in_line(&mut self.waiters.lines(), |line| {
+            let (holder, seen) = line.holder.clone()?;
+            let left = holder.left.map(|left| left.saturating_sub(seen.elapsed()));
+            Some(Holder { left, ..holder }).filter(|_| left != Some(Duration::ZERO))
+        })
+    }
+
+    fn in_line<T>(&self, lines: &mut Lines, look: impl FnOnce(&mut Line) -> T) -> T {
+        look(lines.by_lock.get_mut(&self.key).expect("a line is there as long as anybody is in it"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut lines = self.waiters.lines();
+        lines.waiting -= 1;
+        self.waiters.metrics.waiting.dec();
+        let is_over = self.in_line(&mut lines, |line| {
+            let at = line.turns.iter().position(|turn| Arc::ptr_eq(turn, &self.turn)).expect("its turn is in the line until it is dropped");
+            line.turns.remove(at);
+            if at == 0 {
+                line.tell_first();
+            }
+            line.turns.is_empty()
+        });
+        if is_over {
+            lines.by_lock.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waiters() -> Arc<Waiters> {
+        Waiters::new(WaitBounds { per_lock: 3, in_all: 4 }, Arc::new(Metrics::new().unwrap()))
+    }
+
+    fn key(name: &str) -> LockKey {
+        LockKey::new(name).unwrap()
+    }
+
+    fn is_told(place: &Place) -> bool {
+        place.changed().now_or_never().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_tries_and_the_next_is_told_when_it_leaves() {
+        let waiters = waiters();
+        let [first, second, third] = [(); 3].map(|()| waiters.join(&key("a")).unwrap());
+        assert_eq!([&first, &second].map(|place| place.step()), [Ok(Step::Try { freed: 0 }), Ok(Step::Wait { until: None })]);
+        drop(second);
+        assert!(!is_told(&third));
+        drop(first);
+        assert!(is_told(&third));
+        assert_eq!(third.step(), Ok(Step::Try { freed: 0 }));
+        drop(third);
+        assert!(waiters.lines().by_lock.is_empty());
+        assert_eq!(waiters.metrics.waiting.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_first_learned_holds_for_the_next_until_the_lock_is_freed() {
+        let waiters = waiters();
+        let [first, second] = [(); 2].map(|()| waiters.join(&key("a")).unwrap());
+        let now = Instant::now();
+        first.won(Holder { ballot: None, owner: None, left: Some(10 * SECOND) });
+        drop(first);
+        assert!(is_told(&second));
+        assert_eq!(second.step(), Ok(Step::Wait { until: Some(now + 10 * SECOND) }));
+        advance(4 * SECOND).await;
+        assert_eq!(second.holder().unwrap().left, Some(6 * SECOND));
+        waiters.freed(&key("b"));
+        assert!(!is_told(&second));
+        // Said by a release that began before the first one won.
+        waiters.freed_since(&key("a"), 0);
+        assert!(!is_told(&second));
+        waiters.freed_since(&key("a"), 1);
+        assert!(is_told(&second));
+        assert_eq!(second.step(), Ok(Step::Try { freed: 1 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_that_is_freed_while_it_is_tried_is_tried_again() {
+        let waiters = waiters();
+        let place = waiters.join(&key("a")).unwrap();
+        assert_eq!(place.step(), Ok(Step::Try { freed: 0 }));
+        assert_eq!(waiters.freed(&key("a")), 0);
+        place.lost(None, 0, SECOND);
+        assert_eq!(place.step(), Ok(Step::Try { freed: 1 }));
+        place.lost(None, 1, SECOND);
+        assert_eq!(place.step(), Ok(Step::Wait { until: Some(Instant::now() + SECOND) }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_a_bound_on_each_line_and_on_all_and_an_end() {
+        let waiters = waiters();
+        let places: Vec<_> = (0..3).map(|_| waiters.join(&key("a")).unwrap()).collect();
+        assert_eq!(waiters.join(&key("a")).err(), Some(NoPlace::LineIsFull { max: 3 }));
+        let other = waiters.join(&key("b")).unwrap();
+        assert_eq!(waiters.join(&key("c")).err(), Some(NoPlace::AllAreFull { max: 4 }));
+        drop(other);
+        assert!(waiters.join(&key("c")).is_ok());
+        waiters.close();
+        assert!(places.iter().all(|place| is_told(place) && place.step() == Err(NoPlace::Closed)));
+        assert_eq!(waiters.join(&key("c")).err(), Some(NoPlace::Closed));
+    }
+}

@@ -1,0 +1,88 @@
+//! Clients that wait for a lock, on real servers.
+
+use std::thread::{self, JoinHandle};
+
+use super::{PATIENT, granted, redis_servers};
+use crate::support::{Gateway, HttpAnswer, RedisServer, eventually};
+
+const LOCK: &str = "/locks/turn";
+
+/// Asks in a thread of its own, and returns once it stands in the line with `others`.
+fn wait_behind(gateway: &Gateway, others: usize, target: &'static str, headers: &'static [(&'static str, &'static str)]) -> JoinHandle<HttpAnswer> {
+    let mut client = gateway.client();
+    let waiting = thread::spawn(move || client.ask("POST", target, headers).unwrap());
+    until_so_many_wait(gateway, others + 1);
+    waiting
+}
+
+fn until_so_many_wait(gateway: &Gateway, count: usize) {
+    eventually(&format!("{count} wait"), || (gateway.metric("redlockd_waiters") == count as f64).then_some(()));
+}
+
+fn on_three(arguments: &[&str]) -> ([RedisServer; 3], Gateway) {
+    let servers = redis_servers::<3>();
+    let gateway = Gateway::on(&servers, &[PATIENT, arguments].concat());
+    (servers, gateway)
+}
+
+#[test]
+fn whoever_waits_gets_the_lock_in_turn_and_is_told_how_long_it_took() {
+    let (_servers, gateway) = on_three(&[]);
+    let first = granted(&gateway, LOCK);
+    let line = [
+        wait_behind(&gateway, 0, "/locks/turn?wait=1m", &[]),
+        wait_behind(&gateway, 1, LOCK, &[("Prefer", "respond-async, wait=60")]),
+        wait_behind(&gateway, 2, "/locks/turn?wait=60s&owner=third", &[]),
+    ];
+    let (mut holder, mut answers) = (first.ok(), Vec::new());
+    for waiting in line {
+        let before = holder.number("fencing_token");
+        gateway.delete(LOCK, &holder.text("lease_id")).ok();
+        holder = waiting.join().unwrap().ok();
+        assert!(before < holder.number("fencing_token"));
+        assert!(holder.number("valid_for_ms") <= holder.number("ttl_ms"));
+        answers.push(holder.clone());
+    }
+    assert_eq!(answers.iter().map(|answer| answer.header("preference-applied")).collect::<Vec<_>>(), [None, Some("wait=60"), None]);
+    assert_eq!((answers[2].text("owner").as_str(), gateway.metric("redlockd_waiters")), ("third", 0.0));
+    assert!(gateway.metric("redlockd_wait_duration_seconds_count{outcome=\"granted\"}") == 3.0);
+}
+
+#[test]
+fn a_wait_ends_with_the_holder_in_the_answer_or_when_the_client_hangs_up() {
+    let (_servers, gateway) = on_three(&[]);
+    let held = granted(&gateway, "/locks/turn?owner=first");
+    let refused = gateway.post("/locks/turn?wait=50ms");
+    assert_eq!(refused.problem(), (423, "locked".into()));
+    assert_eq!((&refused.json()["holder"]["owner"], &refused.json()["holder"]["fencing_token"]), (&"first".into(), &held.json()["fencing_token"]));
+    let mut client = gateway.client();
+    client.send("POST", "/locks/turn?wait=1m", &[]).unwrap();
+    until_so_many_wait(&gateway, 1);
+    client.hang_up();
+    until_so_many_wait(&gateway, 0);
+    gateway.delete(LOCK, &held.text("lease_id")).ok();
+    gateway.post(LOCK).ok();
+}
+
+#[test]
+fn more_than_may_wait_are_told_so() {
+    let gateway = Gateway::start(&[PATIENT, &["--max-waiters-per-lock=1", "--max-waiters=2"]].concat());
+    for lock in ["/locks/a", "/locks/b", "/locks/c"] {
+        gateway.post(lock).ok();
+    }
+    let first = wait_behind(&gateway, 0, "/locks/a?wait=1m", &[]);
+    let refused = gateway.post("/locks/a?wait=1m");
+    assert_eq!((refused.problem(), refused.header("retry-after")), ((429, "too_many_waiters".into()), Some("1")));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("max_waiters_per_lock"), "{refused:?}");
+    let second = wait_behind(&gateway, 1, "/locks/b?wait=1m", &[]);
+    let refused = gateway.post("/locks/c?wait=1m");
+    assert!(refused.status == 429 && refused.json()["detail"].as_str().unwrap().contains("max_waiters allows"), "{refused:?}");
+    assert_eq!(gateway.metric("redlockd_limits_hit_total{limit=\"waiters\"}"), 2.0);
+    // Whoever only tries is not one of them.
+    assert_eq!(gateway.post("/locks/c").status, 423);
+    gateway.terminate();
+    for waiting in [first, second] {
+        let answer = waiting.join().unwrap();
+        assert_eq!((answer.problem(), answer.header("retry-after")), ((503, "draining".into()), Some("1")));
+    }
+}

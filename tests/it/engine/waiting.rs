@@ -1,0 +1,151 @@
+//! Waiting for a lock: whose turn it is, what ends a wait, and what it costs the nodes.
+
+use std::time::Duration;
+
+use redlockd::lease::{FencingToken, Holder};
+use redlockd::node::Command;
+use redlockd::redlock::{AcquireError, Acquired, Redlock, Released, WaitError};
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::Instant;
+
+use super::fake_node::Fate;
+use super::{Engine, LOCK, TTL, lease_id, request, until};
+use crate::support::lock_key;
+
+const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Waiting = JoinHandle<Result<Acquired, WaitError>>;
+
+/// Waits in a task of its own; it stands in the line when this returns.
+async fn wait_for(redlock: &Redlock, lease: &str, wait: Duration) -> Waiting {
+    let (redlock, request) = (redlock.clone(), request(LOCK, Some(lease_id(lease))));
+    let waiting = tokio::spawn(async move { redlock.wait_for(request, wait).await });
+    yield_now().await;
+    waiting
+}
+
+/// The wait ends with the lock; the token.
+async fn got(waiting: Waiting) -> u64 {
+    let acquired = waiting.await.unwrap().unwrap_or_else(|error| panic!("{error:?}"));
+    let token = acquired.grant.fencing_token.get();
+    acquired.keep();
+    token
+}
+
+async fn release<const N: usize>(engine: &Engine<N>, lease: &str, token: u64) {
+    let token = FencingToken::parse(&token.to_string()).unwrap();
+    let released = engine.redlock.release(lock_key(LOCK), lease_id(lease), Some(token)).await;
+    assert_eq!(released, Ok(Released { released: true }));
+}
+
+/// How many acquires the nodes were sent.
+fn acquires<const N: usize>(engine: &Engine<N>) -> usize {
+    let of = |commands: Vec<Command>| commands.iter().filter(|command| matches!(command, Command::Acquire { .. })).count();
+    engine.nodes.iter().map(|node| of(node.commands())).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_came_first_gets_it_first() {
+    let engine = Engine::<5>::start().await;
+    let mut token = engine.hold("first").await;
+    let names = ["a", "b", "c", "d"];
+    let mut line = Vec::new();
+    for name in names {
+        line.push(wait_for(&engine.redlock, name, MINUTE).await);
+    }
+    for (index, (waiting, before)) in line.into_iter().zip(["first", "a", "b", "c"]).enumerate() {
+        // Ballots are times: two grants within one moment would make the second wait for its own.
+        tokio::time::sleep(MS).await;
+        let begun = Instant::now();
+        release(&engine, before, token).await;
+        let next = got(waiting).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "{index}");
+        assert!(token < next, "{index}");
+        token = next;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_hands_the_lock_over_in_one_try() {
+    let engine = Engine::<5>::start().await;
+    let token = engine.hold("first").await;
+    let waiting = wait_for(&engine.redlock, "second", MINUTE).await;
+    until("it has tried once", || acquires(&engine) == 6 || acquires(&engine) == 8).await;
+    let before = acquires(&engine);
+    release(&engine, "first", token).await;
+    got(waiting).await;
+    assert_eq!(acquires(&engine), before + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_wait_cost_no_more_than_one() {
+    let engine = Engine::<5>::start().await;
+    engine.hold("first").await;
+    let mut line = Vec::new();
+    for n in 0..100 {
+        line.push(wait_for(&engine.redlock, &format!("waiter-{n}"), MINUTE).await);
+    }
+    let (begun, before) = (Instant::now(), acquires(&engine));
+    tokio::time::sleep(TTL / 2).await;
+    // One try in half a second at most, of five nodes at most.
+    let most = begun.elapsed().as_millis() as usize / 500 * 5;
+    assert!(acquires(&engine) - before <= most, "{} of {most}", acquires(&engine) - before);
+    line.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_holder_that_died_is_not_missed() {
+    let engine = Engine::<5>::start().await;
+    let begun = Instant::now();
+    engine.hold("dead").await;
+    let waiting = wait_for(&engine.redlock, "next", MINUTE).await;
+    let acquired = waiting.await.unwrap().unwrap_or_else(|error| panic!("{error:?}"));
+    assert!(TTL <= begun.elapsed() && begun.elapsed() <= TTL + 5 * MS, "{:?}", begun.elapsed());
+    // What it waited is told apart from what the attempt that won took of the ttl.
+    assert_eq!(acquired.waited, begun.elapsed());
+    assert!(TTL.mul_f64(0.98) < acquired.grant.valid_for);
+    acquired.keep();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_when_it_said_and_names_the_holder() {
+    let engine = Engine::<5>::start().await;
+    let token = engine.hold("first").await;
+    let begun = Instant::now();
+    let [first, second] = [wait_for(&engine.redlock, "a", 5 * MS).await, wait_for(&engine.redlock, "b", 7 * MS).await];
+    for (waiting, wait) in [(first, 5 * MS), (second, 7 * MS)] {
+        let Err(WaitError::Acquire(AcquireError::Held(Some(Holder { ballot, left, .. })))) = waiting.await.unwrap() else { panic!("it is not held") };
+        assert_eq!((begun.elapsed(), ballot.map(|ballot| ballot.micros())), (wait, Some(token)));
+        assert!(TTL - 10 * MS <= left.unwrap() && left.unwrap() <= TTL);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_through_another_gateway_is_found_by_the_timer() {
+    let engine = Engine::<5>::start().await;
+    let token = engine.hold("first").await;
+    let waiting = wait_for(&engine.redlock, "second", MINUTE).await;
+    let caller = crate::support::Caller { lease: lease_id("first"), ..crate::support::Caller::new(LOCK, "first") };
+    tokio::time::sleep(10 * MS).await;
+    let begun = Instant::now();
+    let up_to = FencingToken::parse(&token.to_string()).unwrap().ballot();
+    engine.nodes.iter().for_each(|node| assert!(node.carry_out(&caller.release(up_to)).is_ok()));
+    got(waiting).await;
+    assert!(begun.elapsed() <= 1500 * MS, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leaves_the_line_leaves_nothing_behind() {
+    let engine = Engine::<5>::start().await;
+    let token = engine.hold("first").await;
+    let [leaves, stays] = [wait_for(&engine.redlock, "leaves", MINUTE).await, wait_for(&engine.redlock, "stays", MINUTE).await];
+    // Its attempt is on its way when it leaves.
+    engine.nodes.iter().for_each(|node| node.always(Fate::Late(10 * MS)));
+    release(&engine, "first", token).await;
+    leaves.abort();
+    assert!(leaves.await.is_err_and(|error| error.is_cancelled()));
+    got(stays).await;
+    until("its copies are there", || engine.records().len() == 5).await;
+    assert_eq!(engine.redlock.cluster().waiters().count(), 0);
+}
