@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::node::redis::{Greeter, LastSeen, NodeAddress, RedisNode, RedisSettings};
 use crate::node::{ClusterClock, EmbeddedError, EmbeddedNode, Fault, Node, NodeName};
 use crate::redlock::{Cluster, ClusterSettings, Redlock};
-use crate::server::{Entrance, Places, Tls, TlsError, server};
+use crate::server::{Entrance, FIRST_HEAD_TIMEOUT, Places, Tls, TlsError, server};
 
 /// The service, ready to run.
 pub struct App {
@@ -67,8 +67,11 @@ pub struct Listeners {
     pub metrics: Option<TcpListener>,
 }
 
-/// Room for connections to the address for metrics: scrapers and kubelets are few.
-const MAX_METRICS_CONNECTIONS: usize = 64;
+/// Room for connections to the address for metrics: scrapers and kubelets are few, but whoever crowds them out has the
+/// gateway restarted.
+const MAX_METRICS_CONNECTIONS: usize = 512;
+/// They ask as soon as they are connected.
+const METRICS_FIRST_HEAD: Duration = Duration::from_secs(1);
 
 impl App {
     /// Opens or connects the nodes. Returns when each has answered or failed once.
@@ -92,7 +95,12 @@ impl App {
             diagnosis: Arc::new(diagnosis(config)),
             runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
         };
-        let entrance = Entrance::new(places(config.max_connections, &state.metrics), tls(config, &state.metrics)?, Arc::clone(&state.metrics));
+        let entrance = Entrance::new(
+            places(config.max_connections, &state.metrics),
+            tls(config, &state.metrics)?,
+            FIRST_HEAD_TIMEOUT,
+            Arc::clone(&state.metrics),
+        );
         Ok(Self { state, entrance, drain_delay: config.drain_delay, grace: config.grace })
     }
 
@@ -142,7 +150,7 @@ impl App {
 
 fn server_of_metrics(listener: TcpListener, state: AppState) -> std::io::Result<impl Future<Output = ()> + Send> {
     let places = places(MAX_METRICS_CONNECTIONS, &state.metrics);
-    let server = server(listener, Entrance::new(places, None, Arc::clone(&state.metrics)))?;
+    let server = server(listener, Entrance::new(places, None, METRICS_FIRST_HEAD, Arc::clone(&state.metrics)))?;
     Ok(async move {
         if let Err(error) = server.serve(operations_router(state).into_make_service()).await {
             warn!("metrics are not served any more: {error}");

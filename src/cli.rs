@@ -113,6 +113,9 @@ pub struct BenchArgs {
     /// All loops contend for one lock instead of one each
     #[arg(long)]
     pub shared: bool,
+    /// How long an acquire waits for the lock, rather than to try once
+    #[arg(long, value_name = "DURATION", value_parser = some_time, conflicts_with = "raw")]
+    pub wait: Option<Duration>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

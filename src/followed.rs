@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// Why a file can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,8 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// How soon a change is noticed. Files are looked at rather than watched: that works with every way in which files are
 /// replaced, those of Kubernetes included.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a disk may take before that is told.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
 /// What each file holds, or what is wrong with the first that can't be read.
 pub type Contents = Result<Vec<String>, FileError>;
@@ -32,6 +35,8 @@ pub struct FollowedFiles {
     told: Option<Contents>,
     /// What was there at the last look.
     before: Option<Contents>,
+    /// A look that takes long. There is never more than one, so that a disk that hangs holds up one thread.
+    looking: Option<JoinHandle<Contents>>,
 }
 
 impl FollowedFiles {
@@ -39,16 +44,14 @@ impl FollowedFiles {
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { paths: paths.into_iter().collect(), ticks, told: None, before: None }
+        Self { paths: paths.into_iter().collect(), ticks, told: None, before: None, looking: None }
     }
 
     /// What they hold, the first time as soon as that is settled, then whenever it is something else.
     pub async fn next(&mut self) -> Contents {
         loop {
             self.ticks.tick().await;
-            let paths = Arc::clone(&self.paths);
-            // A disk may hang, and a thread that serves requests must not.
-            let Ok(now) = tokio::task::spawn_blocking(move || read_all(&paths)).await else { continue };
+            let now = self.look().await;
             // Twice the same: they are not being written just now.
             let is_settled = self.before.as_ref() == Some(&now);
             self.before = Some(now.clone());
@@ -60,9 +63,25 @@ impl FollowedFiles {
     }
 }
 
+impl FollowedFiles {
+    /// A disk may hang, and neither a thread that serves requests nor whoever waits for the files may hang with it.
+    async fn look(&mut self) -> Contents {
+        let paths = Arc::clone(&self.paths);
+        let looking = self.looking.get_or_insert_with(|| tokio::task::spawn_blocking(move || read_all(&paths)));
+        let late = || FileError { path: self.paths[0].clone(), problem: format!("not read within {} s", LONGEST_LOOK.as_secs()) };
+        let Ok(read) = timeout(LONGEST_LOOK, looking).await else { return Err(late()) };
+        self.looking = None;
+        read.unwrap_or_else(|_| Err(late()))
+    }
+}
+
 /// What a file holds: UTF-8, of a size that a file of ours can have.
 pub fn read(path: &Path) -> Result<String, FileError> {
     let unreadable = |problem: String| FileError { path: path.to_owned(), problem };
+    // To open a pipe is to wait for whoever writes into it.
+    if !std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.is_file() {
+        return Err(unreadable("it is not a file".to_owned()));
+    }
     let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
     let mut text = String::new();
     let length = file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
@@ -89,6 +108,16 @@ mod tests {
         std::fs::write(&one, "3").unwrap();
         assert_eq!(files.next().await.unwrap(), ["3", "2"]);
         assert!(tokio::time::timeout(Duration::from_secs(60), files.next()).await.is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&pipe, folder.path()] {
+            assert_eq!(read(path).unwrap_err().problem, "it is not a file");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ async fn serve(config: &Config) -> Result<(), AppError> {
 /// are older than the larger ones.
 fn allow_open_files(config: &Config) {
     /// Connections over the bound and those for metrics, listeners, files.
-    const OTHERS: usize = 256;
+    const OTHERS: usize = 768;
     let max_connections = config.max_connections;
     let wanted = max_connections + config.nodes.len() * (config.node_concurrency as usize + 1) + OTHERS;
     let allowed = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|_| rlimit::Resource::NOFILE.get_soft().unwrap_or_default());
@@ -144,7 +144,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
 async fn measure(args: &BenchArgs) -> Result<Report, String> {
     let options = BenchOptions { connections: args.connections as usize, duration: args.duration, shared: args.shared };
     if args.raw.is_empty() {
-        let targets = bench::http_targets(&args.target, options.connections).await.map_err(|error| error.to_string())?;
+        let targets =
+            bench::http_targets(&args.target, options.connections, args.wait.unwrap_or_default()).await.map_err(|error| error.to_string())?;
         return Ok(bench::run(targets, options).await);
     }
     let config = Config::check(&Layered::scratch(args.raw.clone())).map_err(|error| error.to_string())?;

@@ -61,6 +61,31 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
 {{- if and .Values.tls.clientCaSecret (not .Values.tls.existingSecret) -}}
 {{- fail "tls: clients show certificates over TLS only; set tls.existingSecret beside tls.clientCaSecret" -}}
 {{- end -}}
+{{- if and .Values.settings.jwks (not (and .Values.settings.jwt_issuer .Values.settings.jwt_audience)) -}}
+{{- fail "settings: jwks counts with jwt_issuer and jwt_audience only" -}}
+{{- end -}}
+{{- if and (hasPrefix "http" (default "" .Values.settings.jwks)) .Values.networkPolicy.enabled (not .Values.networkPolicy.extraEgress) -}}
+{{- fail "networkPolicy: no rule lets the gateways reach the issuer behind settings.jwks; add one to networkPolicy.extraEgress" -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled .Values.tls.existingSecret -}}
+{{- fail "httpRoute: it speaks http to the gateways, and they speak https; end TLS at the one or at the other" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled .Values.ingress.tlsSecret .Values.tls.clientCaSecret -}}
+{{- fail "ingress: it can't pass the certificates of clients on; leave out ingress.tlsSecret and let it pass TLS through, or leave out tls.clientCaSecret" -}}
+{{- end -}}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling: minReplicas is more than maxReplicas" -}}
+{{- end -}}
+{{- if .Values.networkPolicy.enabled -}}
+{{- range .Values.nodes.addresses -}}
+{{- $port := int (default "6379" (regexFind "[0-9]+$" (regexFind ":[0-9]+$" (regexReplaceAll "/[0-9]*$" (regexReplaceAll "^.*://" . "") "")))) -}}
+{{- $allowed := list -}}
+{{- range $.Values.networkPolicy.nodePorts }}{{ $allowed = append $allowed (int .) }}{{ end -}}
+{{- if not (has $port $allowed) -}}
+{{- fail (printf "networkPolicy: nodePorts does not let the gateways reach port %d, at which a node of nodes.addresses is" $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Every pod of the StatefulSet by its own DNS name: behind one name they would not be independent nodes. */}}

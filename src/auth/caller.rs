@@ -10,6 +10,8 @@ use crate::lease::{LockKey, OwnerLabel};
 pub enum Caller {
     /// Nobody asked for a credential: everything is allowed.
     Anybody,
+    /// Somebody with a certificate, where there is no roster: all but to take from others what they hold.
+    Certified(OwnerLabel),
     Known(Arc<Principal>),
 }
 
@@ -22,30 +24,32 @@ pub struct Principal {
 
 impl Caller {
     pub fn may(&self, action: Action, key: &LockKey) -> bool {
-        self.has(|grant| grant.covers(action, key.as_str()))
+        self.has(action, |grant| grant.covers(action, key.as_str()))
     }
 
     /// Whether it may do this to every lock whose name begins with `prefix`.
     pub fn may_under(&self, action: Action, prefix: &str) -> bool {
-        self.has(|grant| grant.covers(action, prefix))
+        self.has(action, |grant| grant.covers(action, prefix))
     }
 
     /// Whether there is any lock to which it may do this, or for [`Action::Admin`] whether it may at all.
     pub fn may_at_all(&self, action: Action) -> bool {
-        self.has(|grant| grant.allows(action))
+        self.has(action, |grant| grant.allows(action))
     }
 
     /// What it is called, if it is known.
     pub fn name(&self) -> Option<&OwnerLabel> {
         match self {
             Self::Anybody => None,
+            Self::Certified(name) => Some(name),
             Self::Known(principal) => Some(&principal.name),
         }
     }
 
-    fn has(&self, such: impl Fn(&Grant) -> bool) -> bool {
+    fn has(&self, action: Action, such: impl Fn(&Grant) -> bool) -> bool {
         match self {
             Self::Anybody => true,
+            Self::Certified(_) => action != Action::Force,
             Self::Known(principal) => principal.grants.iter().any(such),
         }
     }

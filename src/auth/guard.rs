@@ -3,6 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use super::{Caller, Digest, Issuer, JwtError, Peer, Roster};
+use crate::lease::OwnerLabel;
 
 /// Looks at credentials. Clones share the roster.
 #[derive(Clone)]
@@ -44,7 +45,7 @@ impl Guard {
 
     /// Who shows this bearer token, or if it shows none, this certificate.
     pub fn who(&self, shown: Option<&str>, peer: Option<&Peer>) -> Result<Caller, NotKnown> {
-        let Self::Closed(acquaintances) = self else { return Ok(Caller::Anybody) };
+        let Self::Closed(acquaintances) = self else { return Ok(Self::whoever_it_is(peer)) };
         if let (Some(token), Some(issuer)) = (shown.filter(|token| Issuer::looks_like(token)), &acquaintances.issuer) {
             return issuer.who(token).map(Caller::Known).map_err(NotKnown::Jwt);
         }
@@ -56,6 +57,19 @@ impl Guard {
             (None, _) => (None, NotKnown::NothingShown),
         };
         found.map(|principal| Caller::Known(Arc::clone(principal))).ok_or(otherwise)
+    }
+
+    /// Whom to call what where everybody is let in: whoever showed a certificate by its first name that can be a label.
+    fn whoever_it_is(peer: Option<&Peer>) -> Caller {
+        let names = peer.into_iter().flat_map(|peer| peer.names.iter());
+        names.filter_map(|name| OwnerLabel::new(name).ok()).next().map_or(Caller::Anybody, Caller::Certified)
+    }
+
+    /// Whether anybody at all can be let in: an issuer's keys may not be there yet.
+    pub fn can_know_anybody(&self) -> bool {
+        let Self::Closed(acquaintances) = self else { return true };
+        let roster = acquaintances.roster.read().expect("no code panics while it holds this");
+        0 < roster.tokens() + roster.certificates() || acquaintances.issuer.as_ref().is_some_and(|issuer| issuer.has_keys())
     }
 
     /// Puts another roster in force, for all requests that come from now on.

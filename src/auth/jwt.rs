@@ -53,6 +53,9 @@ pub enum JwtError {
     Audience,
     #[error("no key of the issuer has checked it: its kid and alg are of none that is known here")]
     UnknownKey,
+    /// It is not the token's fault.
+    #[error("the keys of the issuer could not be had yet")]
+    NoKeys,
     #[error("its signature is wrong")]
     Signature,
     #[error("it is not a token, or lacks exp, iss, aud or sub")]
@@ -89,6 +92,11 @@ impl Issuer {
         self.known().clear();
     }
 
+    /// Whether the issuer's keys were ever had.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.read().expect("no code panics while it holds this").is_empty()
+    }
+
     /// Who shows this token.
     pub fn who(&self, token: &str) -> Result<Arc<Principal>, JwtError> {
         let (digest, now_s) = (Digest::of(token).bytes(), now_s());
@@ -113,6 +121,9 @@ impl Issuer {
 
     fn checked(&self, token: &str, keys: &KeySet) -> Result<Map<String, Value>, JwtError> {
         let header = decode_header(token).map_err(|_| JwtError::Form)?;
+        if keys.is_empty() {
+            return Err(JwtError::NoKeys);
+        }
         let Some(key) = keys.find(&header) else {
             self.unknown_key.notify_one();
             return Err(JwtError::UnknownKey);

@@ -30,8 +30,10 @@ const MAX_CODE_BYTES: usize = 40;
 
 /// Makes `n` connections to the gateway at `url` (plain http, no query; a path is put before `/locks`).
 ///
+/// Acquires wait for up to `wait`.
+///
 /// Fails when `n` is not within [`CONNECTIONS`], or when one of them cannot be made.
-pub async fn http_targets(url: &str, n: usize) -> Result<Vec<HttpTarget>, BenchError> {
+pub async fn http_targets(url: &str, n: usize, wait: Duration) -> Result<Vec<HttpTarget>, BenchError> {
     if !CONNECTIONS.contains(&n) {
         return Err(BenchError::Connections(n));
     }
@@ -39,7 +41,7 @@ pub async fn http_targets(url: &str, n: usize) -> Result<Vec<HttpTarget>, BenchE
     if url.target().query().is_some() {
         return Err(BenchError::Query);
     }
-    let targets = stream::iter(0..n).map(|_| HttpTarget::connect(url.clone())).buffer_unordered(CONNECTING);
+    let targets = stream::iter(0..n).map(|_| HttpTarget::connect(url.clone(), wait)).buffer_unordered(CONNECTING);
     Ok(targets.try_collect().await?)
 }
 
@@ -52,6 +54,7 @@ pub struct HttpTarget {
     url: Arc<HttpUrl>,
     connection: Option<HttpConnection>,
     back_off: Duration,
+    wait: Duration,
     /// One timer, pushed back by every request: a new one each would lock the timer wheel twice.
     deadline: Pin<Box<Sleep>>,
     paths: Paths,
@@ -94,14 +97,14 @@ impl Target for HttpTarget {
 }
 
 impl HttpTarget {
-    async fn connect(url: Arc<HttpUrl>) -> Result<Self, ClientError> {
+    async fn connect(url: Arc<HttpUrl>, wait: Duration) -> Result<Self, ClientError> {
         let connection = Some(HttpConnection::connect(&url).await?);
-        Ok(Self { url, connection, back_off: FIRST_BACK_OFF, deadline: Box::pin(sleep(REQUEST_TIMEOUT)), paths: Paths::default() })
+        Ok(Self { url, connection, back_off: FIRST_BACK_OFF, wait, deadline: Box::pin(sleep(REQUEST_TIMEOUT)), paths: Paths::default() })
     }
 
     fn prepare(&mut self, key: &str) -> Outcome<()> {
         if self.paths.key != key {
-            self.paths = Paths::new(self.url.target().path(), key).map_err(|_| Failure::new("invalid_key"))?;
+            self.paths = Paths::new(self.url.target().path(), key, self.wait).map_err(|_| Failure::new("invalid_key"))?;
         }
         Ok(())
     }
@@ -111,7 +114,7 @@ impl HttpTarget {
             self.reconnect().await;
             return Err(Failure::new("connection"));
         };
-        self.deadline.as_mut().reset(Instant::now() + REQUEST_TIMEOUT);
+        self.deadline.as_mut().reset(Instant::now() + self.wait + REQUEST_TIMEOUT);
         let code = tokio::select! {
             biased;
             answer = connection.exchange(method, target, headers) => match answer {
@@ -137,9 +140,10 @@ impl HttpTarget {
 }
 
 impl Paths {
-    fn new(base: &str, key: &str) -> Result<Self, hyper::http::uri::InvalidUri> {
+    fn new(base: &str, key: &str, wait: Duration) -> Result<Self, hyper::http::uri::InvalidUri> {
         let path = format!("{}/locks/{}", base.trim_end_matches('/'), utf8_percent_encode(key, PATH));
-        Ok(Self { key: key.to_owned(), acquire: format!("{path}?ttl=30s").parse()?, release: path.parse()? })
+        let wait = if wait.is_zero() { String::new() } else { format!("&wait={}ms", wait.as_millis()) };
+        Ok(Self { key: key.to_owned(), acquire: format!("{path}?ttl=30s{wait}").parse()?, release: path.parse()? })
     }
 }
 
@@ -158,7 +162,7 @@ mod tests {
     use super::*;
 
     async fn bench(gateway: &GatewayDouble, connections: usize, shared: bool) -> Report {
-        let targets = http_targets(&gateway.url, connections).await.unwrap();
+        let targets = http_targets(&gateway.url, connections, Duration::ZERO).await.unwrap();
         run(targets, BenchOptions { connections, duration: Duration::from_millis(200), shared }).await
     }
 
@@ -200,15 +204,17 @@ mod tests {
             ("http://127.0.0.1:1?ttl=1s", 1, "the target must be the gateway's base URL, without a query"),
             ("ftp://127.0.0.1", 1, "the URL must start with http:// or https://"),
         ] {
-            assert_eq!(http_targets(url, n).await.err().unwrap().to_string(), sentence);
+            assert_eq!(http_targets(url, n, Duration::ZERO).await.err().unwrap().to_string(), sentence);
         }
-        assert!(matches!(http_targets("http://127.0.0.1:1", 1).await, Err(BenchError::Connect(_))));
+        assert!(matches!(http_targets("http://127.0.0.1:1", 1, Duration::ZERO).await, Err(BenchError::Connect(_))));
     }
 
     #[test]
     fn a_key_becomes_a_path_below_the_base() {
-        for (base, key, acquire) in [("/", "a/b-1", "/locks/a/b-1?ttl=30s"), ("/gateway/", "ä ?", "/gateway/locks/%C3%A4%20%3F?ttl=30s")] {
-            assert_eq!(Paths::new(base, key).unwrap().acquire.to_string(), acquire);
+        for (base, key, wait, acquire) in
+            [("/", "a/b-1", 0, "/locks/a/b-1?ttl=30s"), ("/gateway/", "ä ?", 1, "/gateway/locks/%C3%A4%20%3F?ttl=30s&wait=1000ms")]
+        {
+            assert_eq!(Paths::new(base, key, Duration::from_secs(wait)).unwrap().acquire.to_string(), acquire);
         }
     }
 }

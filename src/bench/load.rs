@@ -36,9 +36,11 @@ pub async fn run<T: Target>(targets: Vec<T>, options: BenchOptions) -> Report {
     }
     let tallies = workers.join_all().await;
     let elapsed = begun.elapsed();
+    let shares = tallies.iter().map(|tally| tally.cycles);
+    let share = shares.clone().min().unwrap_or_default()..=shares.max().unwrap_or_default();
     let mut total = Tally::new(MAX_SAMPLES / 2);
     tallies.into_iter().for_each(|tally| total.merge(tally));
-    Report::new(connections, elapsed, total)
+    Report::new(connections, elapsed, share, total)
 }
 
 /// What was counted, by one connection or by all.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,6 +19,9 @@ pub struct Report {
     /// Locks that were acquired and released.
     pub cycles: u64,
     pub cycles_per_second: u64,
+    /// Of the connection that had the fewest, and of the one that had the most.
+    pub fewest_cycles: u64,
+    pub most_cycles: u64,
     /// Of the acquires that were granted; `None` when there was none.
     pub acquire: Option<Percentiles>,
     pub release: Option<Percentiles>,
@@ -28,13 +32,15 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(connections: usize, elapsed: Duration, total: Tally) -> Self {
+    pub(super) fn new(connections: usize, elapsed: Duration, share: RangeInclusive<u64>, total: Tally) -> Self {
         let duration_ms = elapsed.as_millis() as u64;
         Self {
             connections,
             duration_ms,
             cycles: total.cycles,
             cycles_per_second: total.cycles * 1000 / duration_ms.max(1),
+            fewest_cycles: *share.start(),
+            most_cycles: *share.end(),
             unrecorded_latencies: total.acquire.unrecorded() + total.release.unrecorded(),
             acquire: total.acquire.percentiles(),
             release: total.release.percentiles(),
@@ -58,6 +64,7 @@ impl Display for Report {
         writeln!(f, "connections   {}", self.connections)?;
         writeln!(f, "duration      {}.{} s", self.duration_ms / 1000, self.duration_ms % 1000 / 100)?;
         writeln!(f, "cycles        {}  ({}/s)", self.cycles, self.cycles_per_second)?;
+        writeln!(f, "per connection {} to {}", self.fewest_cycles, self.most_cycles)?;
         writeln!(f, "              {:<9}{:<9}{:<9}{:<9}(us)", "p50", "p99", "p999", "max")?;
         write_row(f, "acquire", self.acquire)?;
         write_row(f, "release", self.release)?;
@@ -86,6 +93,8 @@ mod tests {
             duration_ms: 10_099,
             cycles: 154_321,
             cycles_per_second: 15_280,
+            fewest_cycles: 2400,
+            most_cycles: 2500,
             acquire: Some(Percentiles { p50_us: 1890, p99_us: 4100, p999_us: 9200, max_us: 15_000 }),
             release: None,
             unrecorded_latencies: 0,
@@ -98,6 +107,7 @@ mod tests {
         let expected = "connections   64\n\
                         duration      10.0 s\n\
                         cycles        154321  (15280/s)\n\
+                        per connection 2400 to 2500\n\
                         \x20             p50      p99      p999     max      (us)\n\
                         acquire       1890     4100     9200     15000\n\
                         release       -        -        -        -\n\
@@ -122,6 +132,6 @@ mod tests {
     #[test]
     fn json_has_the_units_in_its_names() {
         let json = report().to_json();
-        assert!(json.starts_with(r#"{"connections":64,"duration_ms":10099,"cycles":154321,"cycles_per_second":15280,"acquire":{"p50_us":1890"#));
+        assert!(json.starts_with(r#"{"connections":64,"duration_ms":10099,"cycles":154321,"cycles_per_second":15280,"fewest_cycles":2400,"most_cycles":2500,"acquire":{"p50_us":1890"#));
     }
 }

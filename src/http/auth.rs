@@ -12,7 +12,7 @@ use super::audit::Deed;
 use super::path;
 use super::problem::Problem;
 use super::state::AppState;
-use crate::auth::{Action, Caller, NotKnown, Peer, TooFast};
+use crate::auth::{Action, Caller, JwtError, NotKnown, Peer, TooFast};
 use crate::lease::LockKey;
 
 /// The lock of the request, and who may do `A` to it.
@@ -126,6 +126,10 @@ fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
     })?;
     found.map_err(|not_known| {
         let (reason, detail) = match not_known {
+            NotKnown::Jwt(JwtError::NoKeys) => {
+                state.metrics.auth_refused("no_keys");
+                return Problem::no_keys();
+            }
             NotKnown::Jwt(error) => ("jwt", Cow::Owned(format!("The JSON Web Token does not count: {error}."))),
             NotKnown::NothingShown => ("nothing_shown", "This gateway wants to know who asks: send Authorization: Bearer and a token.".into()),
             NotKnown::StrangeCertificate => {

@@ -25,7 +25,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::{Guard, Pace};
 pub use docs::openapi;
 pub use nodes::{FindingBody, NodeBody};
 pub use probes::is_watching;
@@ -49,11 +48,11 @@ pub fn operations_router(state: AppState) -> Router {
     Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
-        .route("/metrics", get(probes::metrics))
+        .route("/metrics", get(probes::open_metrics))
         .fallback(problem::no_such_operation)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(ServiceBuilder::new().layer(ObserveLayer::new(&state)).layer(CatchPanicLayer::custom(problem::panicked)))
-        .with_state(AppState { guard: Guard::Open, pace: Pace::unbounded(), ..state })
+        .with_state(state)
 }
 
 fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {

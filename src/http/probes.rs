@@ -46,12 +46,12 @@ pub async fn livez() -> Json<AliveBody> {
 
 /// Is the service ready
 ///
-/// Whether a majority of the nodes votes and the gateway is not shutting down.
+/// Whether a majority of the nodes votes, callers can be let in, and the gateway is not shutting down.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
         (status = 200, description = "A majority votes.", body = ReadyBody),
-        (status = 503, description = "`no_quorum` or `draining`.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`no_quorum`, `draining` or `no_keys`.", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Problem> {
@@ -59,6 +59,9 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
     let (voting, required, nodes) = (cluster.voting(), cluster.quorum().required(), cluster.quorum().nodes());
     if state.draining.is_on() {
         return Err(Problem::draining());
+    }
+    if !state.guard.can_know_anybody() {
+        return Err(Problem::no_keys());
     }
     if voting < required {
         return Err(Problem::not_ready(voting, required, nodes));
@@ -70,7 +73,12 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 ///
 /// In its text format. No lock, owner or lease is ever a label.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain"), AnyProblem))]
-pub async fn metrics(State(state): State<AppState>, _: Anywhere<Admin>) -> Result<Response, Problem> {
+pub async fn metrics(state: State<AppState>, _: Anywhere<Admin>) -> Result<Response, Problem> {
+    open_metrics(state).await
+}
+
+/// The same for whoever asks.
+pub async fn open_metrics(State(state): State<AppState>) -> Result<Response, Problem> {
     let cluster = state.redlock.cluster();
     state.metrics.show_quorum(cluster.voting(), cluster.quorum());
     cluster.held().show();

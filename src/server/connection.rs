@@ -4,7 +4,7 @@ use std::convert::identity;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::Request;
 use axum::http::header::{CONNECTION, HeaderValue};
@@ -12,7 +12,6 @@ use axum::response::Response;
 use futures_util::future::{Either, MapOk, Ready, TryFutureExt, ready};
 use tower::Service;
 
-use super::FIRST_HEAD_TIMEOUT;
 use super::places::Place;
 use crate::auth::Peer;
 use crate::http::{is_watching, too_many_connections};
@@ -29,14 +28,15 @@ pub struct Connection<S> {
 struct Shared {
     place: Place,
     peer: Peer,
-    begun: Instant,
+    /// When the first head is late.
+    late: Instant,
     was_asked: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
 impl<S> Connection<S> {
-    pub fn new(service: S, place: Place, peer: Peer, metrics: Arc<Metrics>) -> Self {
-        Self { service, shared: Arc::new(Shared { place, peer, begun: Instant::now(), was_asked: AtomicBool::new(false), metrics }) }
+    pub fn new(service: S, place: Place, peer: Peer, first_head: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { service, shared: Arc::new(Shared { place, peer, late: Instant::now() + first_head, was_asked: AtomicBool::new(false), metrics }) }
     }
 }
 
@@ -75,7 +75,7 @@ fn closing(mut response: Response) -> Response {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if !*self.was_asked.get_mut() && FIRST_HEAD_TIMEOUT <= self.begun.elapsed() {
+        if !*self.was_asked.get_mut() && self.late <= Instant::now() {
             self.metrics.limit_hit("first_head_time");
         }
     }

@@ -25,13 +25,15 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Entrance {
     places: Places,
     tls: Option<Tls>,
+    /// How long the first head on a connection may take.
+    pub(super) first_head: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl Entrance {
-    /// Without `tls` connections are in the open.
-    pub fn new(places: Places, tls: Option<Tls>, metrics: Arc<Metrics>) -> Self {
-        Self { places, tls, metrics }
+    /// Without `tls` connections are in the open. `first_head` is how long the first head on one may take.
+    pub fn new(places: Places, tls: Option<Tls>, first_head: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { places, tls, first_head, metrics }
     }
 
     async fn handshake(&self, tcp: Tcp) -> io::Result<Stream> {
@@ -65,7 +67,7 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Entrance {
             tcp.set_nodelay(true)?;
             let stream = entrance.handshake(stream::with_deadlines(tcp)).await?;
             let peer = Peer { address, names: stream.peer_names() };
-            Ok((stream, Connection::new(service, place, peer, entrance.metrics)))
+            Ok((stream, Connection::new(service, place, peer, entrance.first_head, entrance.metrics)))
         })
     }
 }

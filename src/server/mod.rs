@@ -18,7 +18,7 @@ pub use places::Places;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 /// How long the first head on a connection may take: nobody connects long before it has something to ask.
-const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the head of the next request may take, and so how long a connection may idle. Longer than the 60 s after
 /// which balancers and client pools let go, so that they close first and no request meets a closing connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -28,11 +28,9 @@ const MAX_HEAD: usize = 32 * 1024;
 
 /// A server on `listener`, for those whom `entrance` lets in.
 pub fn server(listener: TcpListener, entrance: Entrance) -> std::io::Result<Server<SocketAddr, Entrance>> {
-    let mut server = axum_server::from_tcp(listener)?
-        .acceptor(entrance)
-        .http1_only()
-        .first_request_timeout(FIRST_HEAD_TIMEOUT)
-        .accept_error_handler(cannot_accept);
+    let first_head = entrance.first_head;
+    let mut server =
+        axum_server::from_tcp(listener)?.acceptor(entrance).http1_only().first_request_timeout(first_head).accept_error_handler(cannot_accept);
     server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     Ok(server)
 }

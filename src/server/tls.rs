@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use prometheus::IntGauge;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
@@ -83,9 +83,31 @@ impl TlsFiles {
             }
         };
         let (chain, key) = (pem::certificates(&self.certificate, &contents[0])?, pem::key(&self.key, &contents[1])?);
+        check_time(&chain).map_err(|error| unusable(&self.certificate, &error))?;
         let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&self.key, &error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+}
+
+/// Fails if the first of `chain` is not valid now: clients would refuse it.
+fn check_time(chain: &[CertificateDer<'_>]) -> Result<(), webpki::Error> {
+    let Some(certificate) = chain.first() else { return Ok(()) };
+    let parsed = webpki::EndEntityCert::try_from(certificate)?;
+    // It need not be one that vouches for itself: its time is looked at before anything else, and only that is wanted.
+    let itself = [webpki::anchor_from_trusted_cert(certificate)?];
+    let verified = parsed.verify_for_usage(
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all,
+        &itself,
+        &chain[1..],
+        UnixTime::now(),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    match verified {
+        Err(error @ (webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })) => Err(error),
+        _ => Ok(()),
     }
 }
 

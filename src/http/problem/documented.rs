@@ -24,7 +24,7 @@ pub enum AnyProblem {
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),
     /// `no_quorum`: too few nodes could answer; `indeterminate`: answers were lost or came too late; `draining`: the gateway is shutting down; `overloaded` or
-    /// `too_many_connections`: it has as much to do as it takes on.
+    /// `too_many_connections`: it has as much to do as it takes on; `no_keys`: it can check no token yet.
     #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until another try makes sense.")))]
     Unavailable(ProblemBody),
 }

@@ -89,6 +89,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_quorum", "No quorum", detail).retry_after(Duration::from_secs(1))
     }
 
+    /// Nobody can be let in yet.
+    pub fn no_keys() -> Self {
+        let detail = "The keys of the issuer of tokens could not be had yet, so that no token can be checked; the log says why. Ask another gateway.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_keys", "No keys", detail).retry_after(Duration::from_secs(1))
+    }
+
     /// No credential, or one that nobody here knows.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)

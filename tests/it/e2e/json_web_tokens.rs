@@ -66,7 +66,7 @@ fn a_token_of_the_issuer_brings_its_name_and_grants_and_ends_with_its_key() {
     let roster = format!("[[token]]\nname = \"olga\"\nsha256 = \"{digest}\"\nallow = [\"*:\"]\n");
     let gateway = start(file.to_str().unwrap(), &["--tokens", &roster]);
     let token = old.token("worker-7");
-    let first = eventually("the keys are in force", || Some(post(&gateway, &token, "/locks/orders/1")).filter(|answer| answer.status != 401));
+    let first = eventually("the keys are in force", || Some(post(&gateway, &token, "/locks/orders/1")).filter(|answer| answer.status == 200));
     assert_eq!(first.ok().text("owner"), "worker-7");
     assert_eq!(post(&gateway, &token, "/locks/others/1").problem(), (403, "forbidden".into()));
     // The roster counts beside it.
@@ -107,10 +107,10 @@ fn keys_are_fetched_again_when_a_token_names_one_that_is_not_known() {
     let document = Arc::new(Mutex::new(old.jwks()));
     let gateway = start(&format!("http://{}/jwks", serve(Arc::clone(&document))), &[]);
     let token = old.token("worker-7");
-    eventually("the keys are in force", || (post(&gateway, &token, "/locks/orders/1?ttl=100ms").status != 401).then_some(()));
+    eventually("the keys are in force", || (post(&gateway, &token, "/locks/orders/1?ttl=100ms").status == 200).then_some(()));
     *document.lock().unwrap() = new.jwks();
     let token = new.token("worker-7");
-    eventually("the new key is fetched", || (post(&gateway, &token, "/locks/orders/2?ttl=100ms").status != 401).then_some(()));
+    eventually("the new key is fetched", || (post(&gateway, &token, "/locks/orders/2?ttl=100ms").status == 200).then_some(()));
 }
 
 #[test]
@@ -120,5 +120,10 @@ fn a_gateway_starts_without_its_issuer_and_says_so() {
     eventually("it says so", || gateway.log().contains("cannot connect to").then_some(()));
     let metrics = gateway.operations().ask("GET", "/metrics", &[]).unwrap().ok().body;
     assert!(metrics.contains("redlockd_jwks_stale 1\n"), "{metrics}");
-    assert_eq!(post(&gateway, &SigningKey::new("any").token("worker"), "/locks/orders/1").problem(), (401, "unauthorized".into()));
+    assert_eq!(post(&gateway, &SigningKey::new("any").token("worker"), "/locks/orders/1").problem(), (503, "no_keys".into()));
+    // A rollout has to stop here, while other gateways still have their keys.
+    for answer in [gateway.get("/readyz"), gateway.operations().ask("GET", "/readyz", &[]).unwrap()] {
+        assert_eq!(answer.problem(), (503, "no_keys".into()));
+    }
+    gateway.get("/livez").ok();
 }

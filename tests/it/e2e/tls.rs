@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Authority, CertificateFiles, Gateway, HttpClient, eventually};
+use crate::support::{Authority, CertificateFiles, Gateway, HttpClient, eventually, redlockd};
 
 /// The flags for a gateway with this certificate.
 fn flags(files: &CertificateFiles) -> Vec<String> {
@@ -68,6 +68,24 @@ fn every_client_certificate_that_is_no_good_has_its_error() {
     let mut good = HttpClient::over_tls(gateway.address(), ours.client(Some(&ours.issue(&["worker"]))));
     good.ask("POST", "/locks/a", &[]).unwrap().ok();
     assert_eq!(good.ask("GET", "/nodes", &[]).unwrap().ok().json()["lets_in"], "certificates");
+    // Nothing but the certificate says who it is, and that is not enough to take what another holds.
+    assert_eq!(good.ask("GET", "/locks/a", &[]).unwrap().ok().json()["holder"]["owner"], "worker");
+    assert_eq!(good.ask("DELETE", "/locks/a?force=true&reason=mine", &[]).unwrap().problem(), (403, "forbidden".into()));
+}
+
+#[test]
+fn a_certificate_that_is_over_is_not_put_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path(), "ours");
+    let (files, over) = (authority.issue(&["localhost"]), authority.issue_expired(&["localhost"]));
+    let gateway = start(&files, None, &[]);
+    std::fs::rename(&over.certificate, &files.certificate).unwrap();
+    std::fs::rename(&over.key, &files.key).unwrap();
+    eventually("it says so", || gateway.log().contains("the certificates stay as they are").then_some(()));
+    assert!(gateway.log().contains("CertExpired"), "{}", gateway.log());
+    HttpClient::over_tls(gateway.address(), authority.client(None)).ask("POST", "/locks/a", &[]).unwrap().ok();
+    let output = redlockd(directory.path()).arg("config").args(flags(&files)).output().unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("CertExpired"), "{output:?}");
 }
 
 #[test]

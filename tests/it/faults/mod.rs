@@ -72,7 +72,9 @@ fn run(settings: &Settings, faults: &[Fault], seconds: u64, seed: u64, quarantin
         let injected = injector.run(load.duration);
         (clients.join().unwrap(), injected)
     });
-    site.works_again(load.locks);
+    // Servers that nothing happened to need no quarantine: then nothing is held beyond its ttl. The rest is for the machine.
+    let quarantine = if faults == [Fault::GatewayDies] { Duration::ZERO } else { settings.max_ttl + 6 * settings.window };
+    site.works_again(load.locks, quarantine + settings.max_ttl + Duration::from_secs(if quarantine.is_zero() { 2 } else { 8 }));
     Outcome { history, faults: injected }
 }
 

@@ -31,7 +31,6 @@ pub struct Server {
 pub struct Site {
     pub servers: Vec<Server>,
     pub gateways: Vec<Gateway>,
-    patience: Duration,
     /// Ends the thread that undoes quarantines, where one runs.
     is_closed: Arc<AtomicBool>,
 }
@@ -61,16 +60,15 @@ impl Site {
             let is_closed = Arc::clone(&is_closed);
             std::thread::spawn(move || undo_quarantines(&ports, &is_closed));
         }
-        let patience = 4 * (settings.max_ttl + 6 * settings.window) + Duration::from_secs(15);
-        Self { servers, gateways, patience, is_closed }
+        Self { servers, gateways, is_closed }
     }
 
     pub fn gateway_addresses(&self) -> Vec<SocketAddr> {
         self.gateways.iter().map(Gateway::address).collect()
     }
 
-    /// Once all is mended every lock can be had again through every gateway: nothing is left held.
-    pub fn works_again(&self, locks: u64) {
+    /// Once all is mended every lock can be had again through every gateway, after `patience` at the latest.
+    pub fn works_again(&self, locks: u64, patience: Duration) {
         for gateway in &self.gateways {
             for lock in 0..locks {
                 let begun = Instant::now();
@@ -80,7 +78,7 @@ impl Site {
                         gateway.delete(&format!("/locks/load/{lock}"), &answer.text("lease_id"));
                         break;
                     }
-                    assert!(begun.elapsed() < self.patience, "lock {lock}: {answer:?} after {:?}, {:?}", begun.elapsed(), gateway.nodes());
+                    assert!(begun.elapsed() < patience, "lock {lock}: {answer:?} after {:?}, {:?}", begun.elapsed(), gateway.nodes());
                     std::thread::sleep(Duration::from_millis(50));
                 }
             }

@@ -66,13 +66,16 @@ async fn crash(server: &Server, down_for: Duration, with: Data) {
     server.come_back(with);
 }
 
+/// Far more than a lease.
+pub const FURTHEST_JUMP: Duration = Duration::from_secs(5);
+
 /// Only the first servers' clocks jump, and they are a minority.
 async fn jump(world: &World, until_it_is_set_right: Duration) {
     let jumpers = (world.servers.len() - 1) / 2;
     let server = &world.servers[world.chance().below(jumpers as u64) as usize];
     let window_us = world.scenario.agreement.window.as_micros() as u64;
-    // From less than a window to far more than a lease.
-    let furthest_us = world.chance().pick(&[window_us, 4 * window_us, 5_000_000]);
+    // From less than a window on.
+    let furthest_us = world.chance().pick(&[window_us, 4 * window_us, FURTHEST_JUMP.as_micros() as u64]);
     let to_us = world.chance().below(2 * furthest_us + 1) as i64 - furthest_us as i64;
     server.set_clock(to_us);
     sleep(until_it_is_set_right).await;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use redlockd::lease::Quorum;
 use redlockd::metrics::Metrics;
-use redlockd::node::{ClusterClock, Node, NodeName};
+use redlockd::node::{Agreement, ClusterClock, Node, NodeName, PROBE_INTERVAL};
 use redlockd::redlock::{Cluster, ClusterSettings, Redlock, WaitBounds};
 use tokio::time::{Instant, sleep};
 
 use super::client::Client;
-use super::faults;
+use super::faults::{self, FURTHEST_JUMP};
 use super::link::{Link, LinkNode, Network};
-use super::scenario::Scenario;
+use super::scenario::{Fault, Scenario};
 use super::server::Server;
 use crate::history::History;
 use crate::support::Chance;
@@ -142,9 +142,16 @@ impl World {
         self.ends.lock().unwrap().is_some_and(|ends| ends <= Instant::now())
     }
 
-    /// Once all faults are mended every lock can be had again, through every gateway, as soon as quarantines and leases are over.
+    /// Once all faults are mended every lock can be had again, through every gateway, as soon as quarantines and leases are
+    /// over: nothing is held longer than the longest lease.
     async fn works_again(self: &Arc<Self>) -> Result<(), String> {
-        let patience = 4 * (self.scenario.agreement.quarantine() + self.scenario.agreement.max_ttl) + Duration::from_secs(2);
+        let Agreement { max_ttl, window, .. } = self.scenario.agreement;
+        // A quarantine may begin with the next probe, and after a step back lasts longer by two windows.
+        let mut patience = self.scenario.agreement.quarantine() + 2 * window + max_ttl + 2 * PROBE_INTERVAL;
+        if self.scenario.faults.contains(&Fault::Jump) {
+            // On a node whose clock was set back a record lasts longer by as much.
+            patience += FURTHEST_JUMP;
+        }
         for index in 0..self.scenario.gateways {
             let gateway = Arc::clone(&self.gateways()[index]);
             for lock in 0..self.scenario.locks {
