@@ -85,7 +85,6 @@ impl App {
                 default_ttl: config.default_ttl,
                 max_wait: config.max_wait,
                 max_requests: config.max_requests,
-                wants_certificates: config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
             },
             draining: Draining::default(),
             guard: guard(config, &metrics)?,
@@ -165,7 +164,8 @@ fn places(max: usize, metrics: &Metrics) -> Places {
 /// Lets in whom the configuration names, and follows its changes.
 fn guard(config: &Config, metrics: &Metrics) -> Result<Guard, SourceError> {
     if config.tokens.is_none() && config.jwt.is_none() {
-        return Ok(Guard::Open);
+        let wants_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        return Ok(if wants_certificates { Guard::OpenToCertificates } else { Guard::Open });
     }
     let issuer = config.jwt.as_ref().map(|jwt| {
         let issuer = Arc::new(Issuer::new(jwt.rules.clone()));

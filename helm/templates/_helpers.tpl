@@ -70,9 +70,6 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
 {{- if and .Values.httpRoute.enabled .Values.tls.existingSecret -}}
 {{- fail "httpRoute: it speaks http to the gateways, and they speak https; end TLS at the one or at the other" -}}
 {{- end -}}
-{{- if and .Values.ingress.enabled .Values.ingress.tlsSecret .Values.tls.clientCaSecret -}}
-{{- fail "ingress: it can't pass the certificates of clients on; leave out ingress.tlsSecret and let it pass TLS through, or leave out tls.clientCaSecret" -}}
-{{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling: minReplicas is more than maxReplicas" -}}
 {{- end -}}

@@ -10,8 +10,9 @@ use crate::lease::{LockKey, OwnerLabel};
 pub enum Caller {
     /// Nobody asked for a credential: everything is allowed.
     Anybody,
-    /// Somebody with a certificate, where there is no roster: all but to take from others what they hold.
-    Certified(OwnerLabel),
+    /// Somebody with a certificate, where there is no roster, under the first of its names that can be a label: may do all but
+    /// take from others what they hold.
+    Certified(Option<OwnerLabel>),
     Known(Arc<Principal>),
 }
 
@@ -41,7 +42,7 @@ impl Caller {
     pub fn name(&self) -> Option<&OwnerLabel> {
         match self {
             Self::Anybody => None,
-            Self::Certified(name) => Some(name),
+            Self::Certified(name) => name.as_ref(),
             Self::Known(principal) => Some(&principal.name),
         }
     }

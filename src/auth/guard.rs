@@ -10,6 +10,8 @@ use crate::lease::OwnerLabel;
 pub enum Guard {
     /// Everybody may do everything.
     Open,
+    /// Nobody connects without a certificate, and that is all that is asked for.
+    OpenToCertificates,
     /// Whoever is known may do what its grants say.
     Closed(Arc<Acquaintances>),
 }
@@ -39,13 +41,22 @@ impl Guard {
         Self::Closed(Arc::new(Acquaintances { roster: RwLock::new(roster), issuer }))
     }
 
-    pub fn is_open(&self) -> bool {
-        matches!(self, Self::Open)
+    /// Whom it lets in, in a word.
+    pub fn lets_in(&self) -> &'static str {
+        match self {
+            Self::Open => "anybody",
+            Self::OpenToCertificates => "certificates",
+            Self::Closed(_) => "tokens",
+        }
     }
 
     /// Who shows this bearer token, or if it shows none, this certificate.
     pub fn who(&self, shown: Option<&str>, peer: Option<&Peer>) -> Result<Caller, NotKnown> {
-        let Self::Closed(acquaintances) = self else { return Ok(Self::whoever_it_is(peer)) };
+        let acquaintances = match self {
+            Self::Open => return Ok(Caller::Anybody),
+            Self::OpenToCertificates => return Ok(certified(peer)),
+            Self::Closed(acquaintances) => acquaintances,
+        };
         if let (Some(token), Some(issuer)) = (shown.filter(|token| Issuer::looks_like(token)), &acquaintances.issuer) {
             return issuer.who(token).map(Caller::Known).map_err(NotKnown::Jwt);
         }
@@ -57,12 +68,6 @@ impl Guard {
             (None, _) => (None, NotKnown::NothingShown),
         };
         found.map(|principal| Caller::Known(Arc::clone(principal))).ok_or(otherwise)
-    }
-
-    /// Whom to call what where everybody is let in: whoever showed a certificate by its first name that can be a label.
-    fn whoever_it_is(peer: Option<&Peer>) -> Caller {
-        let names = peer.into_iter().flat_map(|peer| peer.names.iter());
-        names.filter_map(|name| OwnerLabel::new(name).ok()).next().map_or(Caller::Anybody, Caller::Certified)
     }
 
     /// Whether anybody at all can be let in: an issuer's keys may not be there yet.
@@ -78,4 +83,9 @@ impl Guard {
             *acquaintances.roster.write().expect("no code panics while it holds this") = new;
         }
     }
+}
+
+fn certified(peer: Option<&Peer>) -> Caller {
+    let names = peer.into_iter().flat_map(|peer| peer.names.iter());
+    Caller::Certified(names.filter_map(|name| OwnerLabel::new(name).ok()).next())
 }

@@ -126,7 +126,6 @@ fn within<T: PartialOrd + std::fmt::Display>(layered: &Layered, name: &'static s
     }
 }
 
-/// The text of a setting that is empty by default.
 /// `most` is how many requests there can be.
 fn wait_bounds(layered: &Layered, most: usize) -> Result<WaitBounds, ConfigError> {
     // Who waits keeps its place among them, and a release has to find one.
@@ -138,6 +137,7 @@ fn wait_bounds(layered: &Layered, most: usize) -> Result<WaitBounds, ConfigError
     })
 }
 
+/// The text of a setting that is empty by default.
 fn given(setting: &Option<String>) -> Option<String> {
     setting.clone().filter(|text| !text.is_empty())
 }

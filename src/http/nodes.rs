@@ -128,10 +128,12 @@ pub async fn nodes(State(state): State<AppState>, _: Anywhere<Admin>, _: NoOptio
     let views = cluster.nodes();
     let findings = state.diagnosis.of(&views).iter().map(FindingBody::from).collect();
     let nodes = views.iter().map(NodeBody::from).collect();
-    let lets_in = match (state.guard.is_open(), state.settings.wants_certificates) {
-        (false, _) => "tokens",
-        (true, true) => "certificates",
-        (true, false) => "anybody",
-    };
-    Ok(Json(NodesBody { runs_on: state.runs_on.as_str(), lets_in, voting: cluster.voting(), required: cluster.quorum().required(), nodes, findings }))
+    Ok(Json(NodesBody {
+        runs_on: state.runs_on.as_str(),
+        lets_in: state.guard.lets_in(),
+        voting: cluster.voting(),
+        required: cluster.quorum().required(),
+        nodes,
+        findings,
+    }))
 }

@@ -38,8 +38,6 @@ pub struct HttpSettings {
     pub max_wait: Duration,
     /// How many requests are worked on at once, probes and metrics aside.
     pub max_requests: usize,
-    /// Whether nobody connects without one.
-    pub wants_certificates: bool,
 }
 
 /// What the gateway keeps its locks on, for people.

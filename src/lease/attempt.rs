@@ -297,6 +297,20 @@ mod tests {
     }
 
     #[test]
+    fn the_margin_for_clocks_that_jump_is_taken_off_a_grant_and_off_its_repeat() {
+        let margin = Duration::from_secs(2);
+        let bounds = super::super::TtlBounds::new(TTL, margin);
+        let valid_for = |answers: [Answer<AcquireVote>; 2]| {
+            let mut attempt = Attempt::new(Quorum::of(3), Terms { ttl: Ttl::new(TTL, bounds).unwrap(), margin }, ballot(100));
+            let [first, second] = answers;
+            attempt.vote(0, 1, first, Duration::ZERO);
+            token(attempt.vote(1, 1, second, Duration::ZERO)).1
+        };
+        assert_eq!(valid_for([Ok(Accepted), Ok(Accepted)]), Duration::from_millis(9_898) - margin);
+        assert_eq!(valid_for([mine(50, 8), mine(50, 9)]), Duration::from_millis(7_918) - margin);
+    }
+
+    #[test]
     fn one_node_counts_once() {
         let mut attempt = attempt(3);
         attempt.vote(0, 1, Ok(Accepted), Duration::ZERO);

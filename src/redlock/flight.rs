@@ -46,6 +46,8 @@ struct Progress {
     lead: NodeSet,
     /// Who has not been asked in this round.
     unasked: NodeSet,
+    /// It was given up: the lock may be free once what it wrote is undone.
+    gives_back: bool,
     owner: Option<oneshot::Sender<Outcome>>,
 }
 
@@ -93,6 +95,7 @@ impl Flight {
             command: Arc::new(acquire_command(&request, &lease, attempt_id, ballot, None)),
             lead: cluster.lead(),
             unasked: NodeSet::all(cluster.quorum()),
+            gives_back: false,
             owner: Some(owner),
         };
         let (cluster_of, cause, progress) = (Arc::clone(cluster), Cause::current(), Mutex::new(progress));
@@ -181,6 +184,7 @@ impl Flight {
     pub fn abandon(self: &Arc<Self>) {
         let mut progress = self.progress();
         progress.owner = None;
+        progress.gives_back = !matches!(progress.stage, Stage::Lost(_));
         let next = if let Stage::Lost(_) = progress.stage { Next::Nothing } else { self.lose(&mut progress, None) };
         drop(progress);
         self.act(next);
@@ -297,6 +301,11 @@ impl Flight {
         }
         progress.nodes[node].cancelling = false;
         progress.tell_loss_once_undone();
+        let gives_back = progress.gives_back;
+        drop(progress);
+        if gives_back {
+            self.cluster.waiters().freed(&self.request.key);
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

@@ -21,18 +21,27 @@ pub enum WaitError {
     NoPlace(#[from] NoPlace),
 }
 
-/// How long the first in a line goes without another try if nobody says that the lock was freed: releases through other
-/// gateways may be told of, but a message can be lost.
+/// How long the first in a line goes without another try if nobody says that the lock was freed: of a release through
+/// another gateway it hears nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The same where several gateways tried at once and none of them won.
+/// The same where several gateways may have tried at once, so that none of them won.
 const AFTER_A_TIE: Duration = Duration::from_millis(15);
+/// A record that is younger may be one of those.
+const FRESH: Duration = Duration::from_millis(50);
 /// A record ends by its node's clock, which is read in whole milliseconds.
-const AFTER_THE_END: Duration = Duration::from_millis(1);
+const AFTER_THE_END: Duration = Duration::from_millis(3);
 
 /// Waits for up to `wait` for one's turn and the lock. Dropping the future leaves the line and undoes what was begun.
 pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
     let begun = Instant::now();
     let give_up = begun + wait;
+    // A repeat is told of its own lease, and does not wait for it to end.
+    if request.lease.is_some() {
+        match acquire(cluster, request.clone()).await {
+            Err(AcquireError::Held(_)) => {}
+            other => return Ok(other?),
+        }
+    }
     let place = cluster.waiters().join(&request.key)?;
     loop {
         match place.step()? {
@@ -41,12 +50,16 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Dur
                 match acquire(cluster, request.clone()).await {
                     Ok(mut acquired) => {
                         acquired.waited = tried - begun;
-                        let left = Some(request.ttl.get().saturating_sub(tried.elapsed()) + AFTER_THE_END);
-                        place.won(Holder { ballot: Some(acquired.grant.fencing_token.ballot()), owner: request.owner, left });
+                        let left = Some(request.ttl.get().saturating_sub(tried.elapsed()));
+                        let holder = Holder { ballot: Some(acquired.grant.fencing_token.ballot()), owner: request.owner, left };
+                        let pause = pause(Some(&holder), false);
+                        place.won(holder, pause);
                         return Ok(acquired);
                     }
                     Err(AcquireError::Held(holder)) => {
-                        let pause = pause(holder.as_ref());
+                        let written_us = holder.as_ref().and_then(|holder| holder.ballot).map_or(0, |ballot| ballot.micros());
+                        let is_fresh = cluster.clock().estimate_us().saturating_sub(written_us) < FRESH.as_micros() as u64;
+                        let pause = pause(holder.as_ref(), is_fresh);
                         place.lost(holder, freed, pause);
                     }
                     Err(error) => return Err(error.into()),
@@ -64,10 +77,10 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Dur
 }
 
 /// How long a lock that was tried in vain is left alone. Not the same for all who wait for it in other gateways.
-fn pause(holder: Option<&Holder>) -> Duration {
+fn pause(holder: Option<&Holder>, is_fresh: bool) -> Duration {
     let vary = |pause: Duration| pause.mul_f64(rand::rng().random_range(0.5..1.5));
     match holder {
-        None => vary(AFTER_A_TIE),
-        Some(holder) => holder.left.map_or(PATIENCE, |left| left + AFTER_THE_END).min(vary(PATIENCE)),
+        Some(holder) if !is_fresh => holder.left.map_or(PATIENCE, |left| left + vary(AFTER_THE_END)).min(vary(PATIENCE)),
+        _ => vary(AFTER_A_TIE),
     }
 }

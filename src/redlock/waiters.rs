@@ -191,11 +191,11 @@ impl Place {
         });
     }
 
-    /// The lock is ours, as `holder` describes: the next is to try when this lease is over, or was released.
-    pub fn won(&self, holder: Holder) {
+    /// The lock is ours, as `holder` describes: the next is to try after `pause`, or when it is freed.
+    pub fn won(&self, holder: Holder, pause: Duration) {
         self.in_line(&mut self.waiters.lines(), |line| {
             line.won += 1;
-            line.try_at = Instant::now() + holder.left.unwrap_or_default();
+            line.try_at = Instant::now() + pause;
             line.see(Some(holder));
         });
     }
@@ -274,7 +274,7 @@ mod tests {
         let waiters = waiters();
         let [first, second] = [(); 2].map(|()| waiters.join(&key("a")).unwrap());
         let now = Instant::now();
-        first.won(Holder { ballot: None, owner: None, left: Some(10 * SECOND) });
+        first.won(Holder { ballot: None, owner: None, left: Some(10 * SECOND) }, 10 * SECOND);
         drop(first);
         assert!(is_told(&second));
         assert_eq!(second.step(), Ok(Step::Wait { until: Some(now + 10 * SECOND) }));

@@ -90,7 +90,7 @@ impl TlsFiles {
     }
 }
 
-/// Fails if the first of `chain` is not valid now: clients would refuse it.
+/// Fails if the first of `chain` is over: clients would refuse it. One that begins in a moment is as good as valid.
 fn check_time(chain: &[CertificateDer<'_>]) -> Result<(), webpki::Error> {
     let Some(certificate) = chain.first() else { return Ok(()) };
     let parsed = webpki::EndEntityCert::try_from(certificate)?;
@@ -99,14 +99,14 @@ fn check_time(chain: &[CertificateDer<'_>]) -> Result<(), webpki::Error> {
     let verified = parsed.verify_for_usage(
         rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all,
         &itself,
-        &chain[1..],
+        &[],
         UnixTime::now(),
         webpki::KeyUsage::server_auth(),
         None,
         None,
     );
     match verified {
-        Err(error @ (webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })) => Err(error),
+        Err(error @ webpki::Error::CertExpired { .. }) => Err(error),
         _ => Ok(()),
     }
 }

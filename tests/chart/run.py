@@ -94,7 +94,6 @@ REFUSALS = [
     ("evaluation.yaml", "settings.jwks=/keys.json", "jwt_issuer and jwt_audience"),
     ("evaluation.yaml", "settings.jwks=https://issuer/keys,settings.jwt_issuer=i,settings.jwt_audience=a", "networkPolicy.extraEgress"),
     ("production.yaml", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=gateway", "httpRoute: it speaks http"),
-    ("production.yaml", "ingress.tlsSecret=locks-tls", "ingress: it can't pass"),
     ("production.yaml", "autoscaling.minReplicas=11", "minReplicas is more than maxReplicas"),
     ("addresses.yaml", "networkPolicy.nodePorts={1}", "nodePorts does not let the gateways reach port"),
 ]

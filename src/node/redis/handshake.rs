@@ -45,12 +45,10 @@ pub async fn certify(redis: &mut MultiplexedConnection, greeter: &Greeter, fresh
     Ok(Certified { epoch: Epoch::from(&marker), quarantine_left, round_trip, facts })
 }
 
-/// Whether all that this server ever answered is on its disk; none if that can't be told now.
+/// Whether all that this server ever answered is on its disk; none if that can't be told now, or is not to be believed.
 fn durability(greeter: &Greeter, facts: &NodeFacts) -> Option<bool> {
-    if !greeter.trusts_persistence || facts.was_replica || greeter.last.knows_better(&facts.run_id) {
-        return Some(false);
-    }
-    facts.persistence.is_durable()
+    let is_doubtful = facts.was_replica || 0 < facts.evicted || greeter.last.knows_better(&facts.run_id);
+    if greeter.trusts_persistence && !is_doubtful { facts.persistence.is_durable() } else { None }
 }
 
 async fn call(redis: &mut MultiplexedConnection, greeter: &Greeter, durable: Option<bool>, fresh: bool) -> redis::RedisResult<(String, String, u64)> {

@@ -8,7 +8,7 @@ use crate::node::{Agreement, Marker};
 pub struct Hello {
     pub agreement: Agreement,
     pub node: String,
-    /// Which start of the server this is.
+    /// Which start of the server this is, and what its memory has been through since, as the handshake's script says it.
     pub run_id: String,
     /// What most of the nodes' clocks show, by [`ClusterClock::reference_us`](crate::node::ClusterClock::reference_us).
     pub reference_us: u64,
@@ -65,6 +65,11 @@ impl HandshakeRefusal {
     }
 }
 
+/// Which start of a server it was, without what its memory has been through since.
+fn process(run_id: &str) -> &str {
+    run_id.split(['+', '-']).next().unwrap_or_default()
+}
+
 /// The node rounds its clock to milliseconds when it compares expiries; this covers the rounding.
 const QUARANTINE_SLACK_MS: u64 = 10;
 
@@ -98,8 +103,10 @@ impl State {
                     let marker = Marker { durable: hello.durable.unwrap_or(old.durable), ..old.clone() };
                     return Ok(self.certify(marker, now_us.max(self.high_water_us)));
                 }
-                // Restarted with nothing lost: it wrote every change to disk then, and does so now.
-                let nothing_lost = !stepped_back && old.durable && hello.durable == Some(true);
+                // Restarted with nothing lost: it wrote every change to disk then, and does so now. The same process has lost
+                // what it lost in its memory.
+                let is_restarted = process(&hello.run_id) != process(&old.run_id);
+                let nothing_lost = !stepped_back && is_restarted && old.durable && hello.durable == Some(true);
                 ready_at_ms = nothing_lost.then_some(old.ready_at_ms);
             }
             agreement = agreement.stricter(&old.agreement);

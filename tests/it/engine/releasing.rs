@@ -7,7 +7,7 @@ use redlockd::node::Command;
 use redlockd::redlock::{ExtendError, ForceError, ReleaseError, Released};
 
 use super::fake_node::Fate;
-use super::{Engine, LOCK, TTL, lease_id, ttl, until};
+use super::{Engine, LOCK, TTL, lease_id, request, ttl, until};
 use crate::support::{Caller, lock_key};
 
 type Release = Result<Released, ReleaseError>;
@@ -152,4 +152,24 @@ async fn what_nobody_holds_for_sure_is_not_released_by_force() {
     engine.nodes[1].next(Fate::Down);
     assert_eq!(engine.redlock.force(lock_key(LOCK)).await, Err(ForceError::Contended));
     assert_eq!(engine.records(), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_reaches_no_further_than_the_present_although_ballots_do() {
+    let engine = Engine::<3>::start().await;
+    // A fence that is ahead makes this gateway draw ballots that are ahead.
+    let (other, ahead) = (Caller::new("ahead", "other"), engine.nodes[0].ahead(Duration::from_millis(300)));
+    for node in &engine.nodes {
+        node.carry_out(&other.acquire(ahead)).unwrap();
+        node.carry_out(&other.release(ahead)).unwrap();
+    }
+    let acquired = engine.redlock.acquire(request("ahead", None)).await.unwrap_or_else(|error| panic!("{error:?}"));
+    assert!(ahead < acquired.grant.fencing_token.ballot());
+    acquired.keep();
+    let nothing = engine.redlock.release(lock_key("free"), lease_id("first"), None).await;
+    assert_eq!(nothing, Ok(Released { released: false }));
+    let now = engine.nodes[0].ahead(Duration::ZERO);
+    let reached = |command: Command| if let Command::Release { up_to, .. } = command { Some(up_to) } else { None };
+    let reaches: Vec<_> = engine.nodes.iter().flat_map(|node| node.commands()).filter_map(reached).collect();
+    assert!(!reaches.is_empty() && reaches.iter().all(|up_to| *up_to <= now), "{reaches:?} at {now:?}");
 }

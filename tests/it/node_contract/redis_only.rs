@@ -136,7 +136,15 @@ fn follow(server: &RedisServer, master: &RedisServer) {
 
 #[tokio::test]
 async fn what_was_evicted_costs_the_vote_although_the_policy_is_mended() {
-    let server = RedisServer::start();
+    evicted_costs_the_vote(RedisServer::start()).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_trusted_has_not_what_was_evicted() {
+    evicted_costs_the_vote(RedisServer::start_with(DURABLE)).await;
+}
+
+async fn evicted_costs_the_vote(server: RedisServer) {
     let subject = Subject::redis_on(&server).await;
     subject.ask(Caller::new("lock", "alice").acquire(subject.now())).await.unwrap();
     for (name, value) in [("maxmemory-policy", "volatile-ttl"), ("maxmemory", "1")] {

@@ -39,7 +39,7 @@ if marker then
     if r == run and not stepped_back then
       if ARGV[8] ~= '?' then durable = ARGV[8] end
       certified = table.concat({g, node, r, at, ttl, w, b, durable, members}, '|')
-    elseif not stepped_back and durable == '1' and ARGV[8] == '1' then
+    elseif not stepped_back and durable == '1' and ARGV[8] == '1' and string.match(r, '^%x*') ~= string.match(run, '^%x*') then
       ready = at -- restarted with nothing lost: it wrote every change to disk then, and does so now
     end
   end
