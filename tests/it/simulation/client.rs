@@ -1,10 +1,10 @@
-//! A client: acquires, works, extends, releases, repeats itself, loses answers, hangs up, dies.
+//! A client: acquires, waits, works, extends, releases, repeats itself, loses answers, hangs up, dies.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redlockd::lease::{FencingToken, LeaseId, LockKey, Ttl, TtlBounds};
-use redlockd::redlock::{AcquireRequest, ExtendError};
+use redlockd::redlock::{AcquireError, AcquireRequest, ExtendError, WaitError};
 use tokio::time::{sleep, timeout};
 
 use super::world::{Gateway, World};
@@ -81,14 +81,16 @@ impl Client {
             self.pause(20).await;
             return Ok(None);
         }
+        let wait = if self.happens(3) { Duration::from_millis(self.below(200)) } else { Duration::ZERO };
         let asked = self.world.now();
-        let outcome = gateway.redlock.acquire(AcquireRequest { key: key_of(lock), lease: Some(id_of(lease)), ttl, owner: None }).await;
+        let request = AcquireRequest { key: key_of(lock), lease: Some(id_of(lease)), ttl, owner: None };
+        let outcome = gateway.redlock.wait_for(request, wait).await;
         if !gateway.is_alive() {
             return Err(Unknown);
         }
         match outcome {
             Ok(acquired) => {
-                let (valid_for, fencing_token) = (acquired.grant.valid_for, acquired.grant.fencing_token.get());
+                let (valid_for, fencing_token) = (acquired.waited + acquired.grant.valid_for, acquired.grant.fencing_token.get());
                 acquired.keep();
                 // The answer is on its way, and may be late or lost.
                 sleep(Duration::from_millis(self.below(4))).await;
@@ -98,7 +100,7 @@ impl Client {
                 let (answered, ended) = (self.world.now(), asked + valid_for);
                 Ok(Some(Held { lease, lock, grant: Grant { lease: lease | use_of_it << 63, asked, answered, ended, fencing_token } }))
             }
-            Err(redlockd::redlock::AcquireError::Indeterminate(_)) => Err(Unknown),
+            Err(WaitError::Acquire(AcquireError::Indeterminate(_))) => Err(Unknown),
             Err(_) => Ok(None),
         }
     }
