@@ -14,7 +14,7 @@ use crate::audit::Audit;
 use crate::auth::{Guard, Issuer, Pace, RosterSource, SourceError};
 use crate::config::Config;
 use crate::diagnosis::Diagnosis;
-use crate::http::{AppState, Draining, HttpSettings, RunsOn, operations_router, router};
+use crate::http::{AppState, Draining, HttpSettings, RunsOn, Seldom, operations_router, router};
 use crate::lease::Quorum;
 use crate::metrics::Metrics;
 use crate::node::redis::{Greeter, LastSeen, NodeAddress, RedisNode, RedisSettings};
@@ -89,6 +89,7 @@ impl App {
             draining: Draining::default(),
             guard: guard(config, &metrics)?,
             pace: Pace::new(config.rate_limit),
+            tells_refusals: Seldom::default(),
             audit: if config.audit { Audit::to_stdout(metrics.audit_dropped.clone())? } else { Audit::off() },
             metrics,
             diagnosis: Arc::new(diagnosis(config)),

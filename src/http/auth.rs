@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use tracing::field::display;
+use tracing::warn;
 
 use super::audit::Deed;
 use super::path;
@@ -118,7 +120,7 @@ fn forbidden(state: &AppState, detail: String) -> Problem {
 }
 
 fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
-    let peer = parts.extensions.get();
+    let peer = parts.extensions.get::<Peer>();
     let found = state.guard.who(bearer_token(parts), peer);
     state.pace.admit(found.as_ref().ok(), peer).map_err(|TooFast { wait }| {
         state.metrics.limit_hit("rate");
@@ -138,6 +140,10 @@ fn who(parts: &Parts, state: &AppState) -> Result<Caller, Problem> {
             NotKnown::Stranger => ("stranger", "The token is not known here; it may have been withdrawn. Ask for a new one.".into()),
         };
         state.metrics.auth_refused(reason);
+        if state.tells_refusals.is_due() {
+            let from = peer.map(|peer| display(peer.address));
+            warn!(from, reason, "a caller was not let in; of those that follow within a second nothing is told");
+        }
         Problem::unauthorized(detail)
     })
 }

@@ -29,7 +29,7 @@ pub use docs::openapi;
 pub use nodes::{FindingBody, NodeBody};
 pub use probes::is_watching;
 pub use problem::too_many_connections;
-pub use state::{AppState, Draining, HttpSettings, RunsOn};
+pub use state::{AppState, Draining, HttpSettings, RunsOn, Seldom};
 
 /// Every route of the service, on one screen.
 pub fn router(state: AppState) -> Router {

@@ -1,8 +1,8 @@
 //! What every handler shares.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
@@ -25,8 +25,25 @@ pub struct AppState {
     pub runs_on: RunsOn,
     pub guard: Guard,
     pub pace: Pace,
+    /// Who is not let in, in the log.
+    pub tells_refusals: Seldom,
     pub audit: Audit,
     pub diagnosis: Arc<Diagnosis>,
+}
+
+/// Says yes once a second at most: for what many may cause, and one line tells.
+#[derive(Clone, Default, Debug)]
+pub struct Seldom(Arc<Mutex<Option<Instant>>>);
+
+impl Seldom {
+    pub fn is_due(&self) -> bool {
+        let mut last = self.0.lock().expect("no code panics while it holds this");
+        let is_due = last.is_none_or(|last| Duration::from_secs(1) <= last.elapsed());
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// What handlers need of the configuration.

@@ -132,3 +132,15 @@ fn a_token_is_printed_alone_and_a_roster_that_is_no_roster_is_left_as_it_is() {
         assert_eq!(run(&wrong).status.code(), Some(2));
     }
 }
+
+#[test]
+fn the_log_names_those_who_are_not_let_in_but_not_each_time() {
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // of abc
+    let roster = format!("[[token]]\nname = \"olga\"\nsha256 = \"{digest}\"\nallow = [\"*:\"]\n");
+    let gateway = Gateway::start(&["--node-timeout=5s", "--tokens", &roster]);
+    let begun = std::time::Instant::now();
+    assert!((0..200).all(|_| post(&gateway, "hidden", "/locks/a").status == 401));
+    let (told, most) = (gateway.log().matches("was not let in").count(), begun.elapsed().as_secs() as usize + 1);
+    assert!(1 <= told && told <= most, "{told} lines in {most} s");
+    assert!(gateway.log().contains("from=127.0.0.1 reason=\"stranger\"") && !gateway.log().contains("hidden"), "{}", gateway.log());
+}
