@@ -89,6 +89,11 @@ impl World {
         Ok(world.history().clone())
     }
 
+    /// Whether nothing goes wrong any more, or yet.
+    pub fn is_calm(&self) -> bool {
+        self.network.is_calm.load(Ordering::Relaxed)
+    }
+
     /// From now on clients ask and things go wrong.
     fn begin(&self) {
         *self.ends.lock().unwrap() = Some(Instant::now() + self.scenario.length);
@@ -149,8 +154,8 @@ impl World {
         // A quarantine may begin with the next probe, and after a step back lasts longer by two windows.
         let mut patience = self.scenario.agreement.quarantine() + 2 * window + max_ttl + 2 * PROBE_INTERVAL;
         if self.scenario.faults.contains(&Fault::Jump) {
-            // On a node whose clock was set back a record lasts longer by as much, and so does what is made of it meanwhile.
-            patience += 4 * FURTHEST_JUMP;
+            // On a node whose clock was set back a record lasts longer by as much.
+            patience += FURTHEST_JUMP;
         }
         for index in 0..self.scenario.gateways {
             let gateway = Arc::clone(&self.gateways()[index]);
