@@ -42,14 +42,9 @@ const MAX_CALLERS: usize = 100_000;
 const FORGET: Duration = Duration::from_secs(1);
 
 impl Pace {
-    /// As many requests as one likes.
-    pub fn unbounded() -> Self {
-        Self(None)
-    }
-
     /// `per_second` requests in a second, at once or spread out; none for no bound. Must be called within a tokio runtime.
     pub fn new(per_second: Option<NonZeroU32>) -> Self {
-        per_second.map_or_else(Self::unbounded, |per_second| Self::with(Quota::per_second(per_second)))
+        per_second.map_or(Self(None), |per_second| Self::with(Quota::per_second(per_second)))
     }
 
     fn with(quota: Quota) -> Self {

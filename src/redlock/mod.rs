@@ -123,7 +123,7 @@ impl Redlock {
     /// Frees the lock if this lease holds it, up to `token` if that is named. May be repeated.
     pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
         let of = (key.clone(), lease.clone());
-        let result = self.freeing(&key.clone(), release::release(&self.cluster, key, Some(lease), token)).await;
+        let result = self.freeing(&of.0, release::release(&self.cluster, key, Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
         if result.is_ok() {
             self.cluster.held().end(of.0, of.1);
@@ -187,7 +187,7 @@ impl Redlock {
 
     /// A release, with word to whoever waits for the lock: as soon as it is on its way, so that the next attempt can follow
     /// on its heels, and when it is complete.
-    async fn freeing<E>(&self, key: &LockKey, release: impl Future<Output = Result<Released, E>>) -> Result<Released, E> {
+    async fn freeing(&self, key: &LockKey, release: impl Future<Output = Result<Released, ReleaseError>>) -> Result<Released, ReleaseError> {
         let mut release = pin!(release);
         let at_once = poll_fn(|context| Poll::Ready(release.as_mut().poll(context))).await;
         let won = self.cluster.waiters().freed(key);

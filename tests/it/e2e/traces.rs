@@ -19,11 +19,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn traced_gateway(collector: &Collector, servers: &[RedisServer], more: &[&str]) -> Gateway {
-    let nodes: Vec<String> = servers.iter().enumerate().map(|(index, server)| format!("--node=n{}={}", index + 1, server.url())).collect();
-    let arguments: Vec<&str> = nodes.iter().map(String::as_str).chain(["--bootstrap"]).chain(PATIENT.iter().chain(more).copied()).collect();
-    let gateway = Gateway::start_in(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())], &arguments);
-    gateway.until_nodes_are("up", servers.len());
-    gateway
+    let urls: Vec<String> = servers.iter().map(RedisServer::url).collect();
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.endpoint())];
+    Gateway::on_urls_in(&environment, urls.iter().map(String::as_str), &[PATIENT, more].concat())
 }
 
 #[test]

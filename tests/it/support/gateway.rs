@@ -60,9 +60,15 @@ impl Gateway {
 
     /// The same, by address.
     pub fn on_urls<'a>(urls: impl IntoIterator<Item = &'a str>, arguments: &[&str]) -> Self {
+        Self::on_urls_in(&[], urls, arguments)
+    }
+
+    /// The same, with more variables in its environment.
+    pub fn on_urls_in<'a>(environment: &[(&str, &str)], urls: impl IntoIterator<Item = &'a str>, arguments: &[&str]) -> Self {
         let mut all = quorum_of(urls);
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let gateway = Self::launch(Vec::new(), all);
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let gateway = Self::launch(environment.collect(), all);
         gateway.until_nodes_are("up", gateway.nodes().len());
         gateway
     }
