@@ -62,12 +62,14 @@ fn even(nodes: &[NodeView]) -> Option<Finding> {
     })
 }
 
+/// The machine that most nodes share, if with it a majority goes.
 fn one_host(diagnosis: &Diagnosis) -> Option<Finding> {
-    let host = diagnosis.hosts.first()?;
-    let together = 1 < diagnosis.hosts.len() && diagnosis.hosts.iter().all(|other| is_same_host(other, host));
-    together.then(|| {
-        let problem = format!("all nodes are on {host}");
-        finding(Severity::Warning, "one_host", problem, "They fail together, so they are no more than one node.", "Put each on a machine of its own.")
+    let on = |host: &String| diagnosis.hosts.iter().filter(|other| is_same_host(other, host)).count();
+    let host = diagnosis.hosts.iter().max_by_key(|host| on(host))?;
+    let (together, nodes) = (on(host), diagnosis.hosts.len());
+    (1 < together && Quorum::of(nodes).required() <= together).then(|| {
+        let problem = format!("{together} of {nodes} nodes are on {host}");
+        finding(Severity::Warning, "one_host", problem, "They fail together, and the majority with them.", "Put each on a machine of its own.")
     })
 }
 
@@ -304,6 +306,8 @@ mod tests {
     fn what_is_wrong_with_all_of_them_comes_with_the_worst_first() {
         let codes = |diagnosis: &Diagnosis, nodes: &[NodeView]| diagnosis.of(nodes).into_iter().map(|found| found.code).collect::<Vec<_>>();
         assert_eq!(codes(&diagnosis(&["localhost", "127.0.0.1", "::1"]), &three()), ["one_host"]);
+        assert_eq!(codes(&diagnosis(&["a", "localhost", "127.0.0.1"]), &three()), ["one_host"]);
+        assert!(codes(&diagnosis(&["a", "a", "b", "c", "d"]), &three()).is_empty());
         assert_eq!(codes(&diagnosis(&["a"]), &three()[..1]), ["one_node"]);
         assert_eq!(codes(&diagnosis(&[]), &three()[..1]), ["one_node"]);
         assert_eq!(codes(&diagnosis(&["a", "b"]), &three()[..2]), ["even_nodes"]);

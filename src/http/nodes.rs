@@ -44,7 +44,7 @@ pub struct FindingBody {
     /// The node that it is about; missing if it is about all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<String>,
-    #[schema(example = "all nodes are on 10.0.0.7")]
+    #[schema(example = "2 of 3 nodes are on 10.0.0.7")]
     problem: String,
     /// What it means for the locks.
     #[schema(example = "They fail together, so they are no more than one node.")]

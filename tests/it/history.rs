@@ -1,10 +1,12 @@
 //! What clients saw, and whether it keeps the promises: leases of a lock never overlap, and its tokens only grow.
 //!
 //! One check for every level: the simulation, the faults on real servers, and the load. A request whose outcome nobody
-//! knows may have been granted; nobody acted on it, so it is counted and can violate nothing.
+//! knows may have been granted: the lock is possibly held, which others may be refused for, but nobody acts on it, so it
+//! is counted and can violate nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// A lease, as its holder knows it. Times are counted from the beginning of the run, by one clock for all.
@@ -40,36 +42,51 @@ pub struct Violation {
     pub grants: [Grant; 2],
 }
 
+/// How much a run was.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    pub grants: usize,
+    /// Requests of clients, of every kind.
+    pub calls: usize,
+    /// Those that nobody knows the outcome of.
+    pub unknown: usize,
+    pub faults: usize,
+}
+
 /// Everything that happened to a set of locks.
 #[derive(Clone, Default, Debug)]
 pub struct History {
     locks: BTreeMap<String, Vec<Grant>>,
-    unknown: usize,
+    counts: Counts,
 }
 
 impl History {
     pub fn add(&mut self, lock: &str, grant: Grant) {
+        self.counts.grants += 1;
         self.locks.entry(lock.to_owned()).or_default().push(grant);
     }
 
-    /// A request that nobody knows the outcome of.
+    pub fn add_call(&mut self) {
+        self.counts.calls += 1;
+    }
+
     pub fn add_unknown(&mut self) {
-        self.unknown += 1;
+        self.counts.unknown += 1;
+    }
+
+    pub fn add_faults(&mut self, faults: usize) {
+        self.counts.faults += faults;
     }
 
     pub fn merge(&mut self, other: Self) {
         for (lock, grants) in other.locks {
             self.locks.entry(lock).or_default().extend(grants);
         }
-        self.unknown += other.unknown;
+        self.counts += other.counts;
     }
 
-    pub fn grants(&self) -> usize {
-        self.locks.values().map(Vec::len).sum()
-    }
-
-    pub fn unknown(&self) -> usize {
-        self.unknown
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     pub fn violations(&self) -> Vec<Violation> {
@@ -78,6 +95,22 @@ impl History {
             found.into_iter().map(|(wrong, grants)| Violation { wrong, lock: lock.clone(), grants }).collect::<Vec<_>>()
         };
         self.locks.iter().flat_map(of_lock).collect()
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, Self { grants, calls, unknown, faults }: Self) {
+        self.grants += grants;
+        self.calls += calls;
+        self.unknown += unknown;
+        self.faults += faults;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { grants, calls, unknown, faults } = self;
+        write!(f, "{grants} grants, {calls} calls, {unknown} unknown outcomes, {faults} faults")
     }
 }
 
@@ -211,7 +244,16 @@ mod tests {
         for (lock, lease) in [("a", 1), ("b", 2)] {
             history.add(lock, Grant { lease, ..grant });
         }
+        assert_eq!((history.violations(), history.counts().grants), (vec![], 2));
+    }
+
+    #[test]
+    fn what_was_counted_is_merged() {
+        let mut history = History::default();
+        history.add_call();
         history.add_unknown();
-        assert_eq!((history.violations(), history.grants(), history.unknown()), (vec![], 2, 1));
+        history.merge(history.clone());
+        history.add_faults(3);
+        assert_eq!(history.counts(), Counts { grants: 0, calls: 2, unknown: 2, faults: 3 });
     }
 }

@@ -1,7 +1,8 @@
 //! Many clients that want a few locks, and the history of what they were granted.
 //!
-//! They do what clients do: repeat a request whose answer was lost, extend, oversleep, hang up, forget to release.
+//! They do what clients do: wait for their turn or don't, repeat a request whose answer was lost, extend, oversleep, hang up, forget to release.
 
+use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -75,16 +76,21 @@ impl Client<'_> {
         let lease_id = format!("{:032x}", (u128::from(self.chance.below(u64::MAX)) << 64) | u128::from(self.chance.below(u64::MAX)));
         let Range { start, end } = self.load.ttl_ms;
         let ttl_ms = start + self.chance.below(end - start);
-        let target = format!("/locks/{lock}?ttl={ttl_ms}ms&lease_id={lease_id}");
+        let mut target = format!("/locks/{lock}?ttl={ttl_ms}ms&lease_id={lease_id}");
+        if self.chance.one_in(3) {
+            write!(target, "&wait={}ms", self.chance.below(500)).unwrap();
+        }
         for _ in 0..3 {
             if self.chance.one_in(20) {
                 // It dies: nobody will read the answer.
+                self.history.add_call();
                 let gateway = self.some_gateway();
                 let _ = gateway.send("POST", &target, &[]);
                 gateway.hang_up();
                 self.history.add_unknown();
                 return None;
             }
+            self.history.add_call();
             let asked = self.begun.elapsed();
             match self.some_gateway().ask("POST", &target, &[]) {
                 Ok(answer) if answer.status == 200 => {
@@ -130,6 +136,7 @@ impl Client<'_> {
     }
 
     fn extend(&mut self, held: &mut Held) {
+        self.history.add_call();
         let asked = self.begun.elapsed();
         let longest = self.load.ttl_ms.end - 1;
         let target = format!("/locks/{}?ttl={longest}ms", held.lock);
@@ -151,6 +158,7 @@ impl Client<'_> {
         let token = held.grant.fencing_token.to_string();
         let headers = [("Lease-Id", held.lease_id.as_str()), ("Fencing-Token", &token)];
         let named = 1 + usize::from(self.chance.one_in(2));
+        self.history.add_call();
         let answer = self.some_gateway().ask("DELETE", &format!("/locks/{}", held.lock), &headers[..named]);
         // A lease may have ended meanwhile, and a release may be lost; neither breaks a promise.
         assert!(answer.as_ref().is_err() || matches!(answer, Ok(HttpAnswer { status: 200 | 409 | 503, .. })), "{answer:?}");

@@ -14,9 +14,9 @@ fn leases_of_a_lock_never_overlap_and_its_tokens_only_grow() {
     let load = Load { clients: 200, locks: 20, duration: Duration::from_secs(20), ttl_ms: 150..1001, seed: 1 };
     let history = load.run(&[one.address(), other.address()]);
     let violations = history.violations();
-    println!("{} grants, {} overlaps", history.grants(), violations.len());
+    println!("{} grants, {} overlaps", history.counts().grants, violations.len());
     assert_eq!(violations, []);
-    assert!(1000 < history.grants(), "only {} grants", history.grants());
+    assert!(1000 < history.counts().grants, "only {} grants", history.counts().grants);
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn gateways_that_do_not_see_each_others_locks_are_caught_by_the_same_check() {
     let (one, other) = (Gateway::on(&servers, &[]), Gateway::on(&elsewhere, &[]));
     let load = Load { clients: 20, locks: 4, duration: Duration::from_secs(3), ttl_ms: 150..1001, seed: 1 };
     let history = load.run(&[one.address(), other.address()]);
-    println!("{} grants, {} violations", history.grants(), history.violations().len());
+    println!("{} grants, {} violations", history.counts().grants, history.violations().len());
     assert!(!history.violations().is_empty());
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use injector::{FORGETFUL, Fault, Injector};
 use site::Site;
 
-use crate::history::History;
+use crate::history::{Counts, History};
 use crate::load::Load;
 use crate::support::{machine_to_itself, number_from};
 
@@ -50,13 +50,7 @@ const JUMPING_CLOCKS: Settings = Settings {
     clock_jump_margin: Duration::from_millis(750),
 };
 
-/// What became of a run.
-struct Outcome {
-    history: History,
-    faults: usize,
-}
-
-fn run(settings: &Settings, faults: &[Fault], seconds: u64, seed: u64, quarantine: bool) -> Outcome {
+fn run(settings: &Settings, faults: &[Fault], seconds: u64, seed: u64, quarantine: bool) -> History {
     let mut site = Site::open(settings, 2, quarantine);
     let load = Load {
         clients: CLIENTS,
@@ -66,7 +60,7 @@ fn run(settings: &Settings, faults: &[Fault], seconds: u64, seed: u64, quarantin
         seed,
     };
     let gateways = site.gateway_addresses();
-    let (history, injected) = std::thread::scope(|scope| {
+    let (mut history, injected) = std::thread::scope(|scope| {
         let clients = scope.spawn(|| load.run(&gateways));
         let injector = Injector::new(&mut site, faults, seed);
         let injected = injector.run(load.duration);
@@ -75,19 +69,17 @@ fn run(settings: &Settings, faults: &[Fault], seconds: u64, seed: u64, quarantin
     // Servers that nothing happened to need no quarantine: then nothing is held beyond its ttl. The rest is for the machine.
     let quarantine = if faults == [Fault::GatewayDies] { Duration::ZERO } else { settings.max_ttl + 6 * settings.window };
     site.works_again(load.locks, quarantine + settings.max_ttl + Duration::from_secs(if quarantine.is_zero() { 2 } else { 8 }));
-    Outcome { history, faults: injected }
+    history.add_faults(injected);
+    history
 }
 
-fn report(name: &str, outcomes: &[Outcome], seconds: u64) -> usize {
-    let sum = |of: fn(&Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
-    let violations: Vec<_> = outcomes.iter().flat_map(|outcome| outcome.history.violations()).collect();
-    println!(
-        "{name}: {seconds} s, {} grants, {} unknown outcomes, {} faults, {} violations",
-        sum(|outcome| outcome.history.grants()),
-        sum(|outcome| outcome.history.unknown()),
-        sum(|outcome| outcome.faults),
-        violations.len()
-    );
+/// Prints how much it was and the first violations; tells how many there were.
+fn report(name: &str, histories: &[History], seconds: u64) -> usize {
+    let mut counts = Counts::default();
+    histories.iter().for_each(|history| counts += history.counts());
+    // Not of all together: each run had servers of its own.
+    let violations: Vec<_> = histories.iter().flat_map(History::violations).collect();
+    println!("{name}: {seconds} s, {counts}, {} violations", violations.len());
     violations.iter().take(3).for_each(|violation| println!("{violation}"));
     violations.len()
 }
@@ -97,20 +89,20 @@ fn promises_hold_whatever_fails() {
     let _machine = machine_to_itself();
     let seconds = number_from("TEST_FAULTS_SECONDS").unwrap_or(SECONDS);
     let seed = number_from("TEST_SEED").unwrap_or(1);
-    let outcomes = [
+    let histories = [
         run(&SHORT_LEASES, Fault::WITH_RIGHT_CLOCKS, seconds / 2, seed, true),
         run(&JUMPING_CLOCKS, Fault::ALL, seconds - seconds / 2, seed + 1, true),
     ];
-    assert_eq!(report("faults", &outcomes, seconds), 0, "seed {seed}");
-    assert!(outcomes.iter().all(|outcome| seconds < outcome.history.grants() as u64), "too few grants to mean anything");
+    assert_eq!(report("faults", &histories, seconds), 0, "seed {seed}");
+    assert!(histories.iter().all(|history| seconds < history.counts().grants as u64), "too few grants to mean anything");
 }
 
 /// The same run, with servers that vote at once after they have forgotten: it has to find something, or it could find nothing.
 #[test]
 fn without_the_quarantine_the_same_run_breaks_them() {
     let _machine = machine_to_itself();
-    let outcomes = [run(&SHORT_LEASES, FORGETFUL, 15, 1, false)];
-    assert!(0 < report("faults without quarantine", &outcomes, 15));
+    let histories = [run(&SHORT_LEASES, FORGETFUL, 15, 1, false)];
+    assert!(0 < report("faults without quarantine", &histories, 15));
 }
 
 /// Gateways that die under load leave nothing held for good, and no token is used again.
@@ -118,11 +110,11 @@ fn without_the_quarantine_the_same_run_breaks_them() {
 fn gateways_may_die_at_any_moment() {
     let _machine = machine_to_itself();
     let kills = number_from("TEST_KILLS").unwrap_or(10);
-    let mut outcomes = Vec::new();
+    let mut histories: Vec<History> = Vec::new();
     let mut seconds = 0;
-    while (outcomes.iter().map(|outcome: &Outcome| outcome.faults).sum::<usize>() as u64) < kills {
-        outcomes.push(run(&SHORT_LEASES, &[Fault::GatewayDies], 5, seconds, true));
+    while (histories.iter().map(|history| history.counts().faults).sum::<usize>() as u64) < kills {
+        histories.push(run(&SHORT_LEASES, &[Fault::GatewayDies], 5, seconds, true));
         seconds += 5;
     }
-    assert_eq!(report("gateways that die", &outcomes, seconds), 0);
+    assert_eq!(report("gateways that die", &histories, seconds), 0);
 }

@@ -82,6 +82,7 @@ impl Client {
             return Ok(None);
         }
         let wait = if self.happens(3) { Duration::from_millis(self.below(200)) } else { Duration::ZERO };
+        self.world.history().add_call();
         let asked = self.world.now();
         let request = AcquireRequest { key: key_of(lock), lease: Some(id_of(lease)), ttl, owner: None };
         let outcome = gateway.redlock.wait_for(request, wait).await;
@@ -161,6 +162,7 @@ impl Client {
         let gateway = self.world.some_gateway();
         let scenario = &self.world.scenario;
         let ttl = Ttl::new(scenario.agreement.max_ttl, TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin)).unwrap();
+        self.world.history().add_call();
         let asked = self.world.now();
         let extended = gateway.redlock.extend(key_of(held.lock), id_of(held.lease), ttl).await;
         if !gateway.is_alive() {
@@ -187,6 +189,7 @@ impl Client {
         self.record(&held, ended);
         let gateway = self.world.some_gateway();
         let token = FencingToken::parse(&held.grant.fencing_token.to_string()).unwrap();
+        self.world.history().add_call();
         let released = gateway.redlock.release(key_of(held.lock), id_of(held.lease), names_token.then_some(token)).await;
         released.is_ok() && gateway.is_alive()
     }

@@ -17,6 +17,7 @@ pub async fn inject(world: Arc<World>) {
         let wait = Duration::from_millis(1 + world.chance().below(2 * every_ms));
         sleep(wait).await;
         let fault = world.chance().pick(&world.scenario.faults);
+        world.history().add_faults(1);
         running.push(tokio::spawn(happen(Arc::clone(&world), fault)));
     }
     for fault in running {

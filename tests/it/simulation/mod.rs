@@ -23,7 +23,7 @@ use redlockd::metrics::Metrics;
 use scenario::{Fault, Scenario};
 use world::World;
 
-use crate::history::{History, Violation, Wrong};
+use crate::history::{Counts, History, Violation, Wrong};
 use crate::support::{Chance, number_from};
 
 /// How many seeds without a word from the environment.
@@ -33,8 +33,7 @@ const SEEDS: u64 = 1000;
 #[derive(Default)]
 struct Summary {
     seeds: u64,
-    grants: usize,
-    unknown: usize,
+    counts: Counts,
     violations: usize,
     first: Option<String>,
 }
@@ -46,8 +45,7 @@ impl Summary {
         let said = match outcome {
             Ok(history) => {
                 let violations: Vec<_> = history.violations().into_iter().filter(counts).collect();
-                self.grants += history.grants();
-                self.unknown += history.unknown();
+                self.counts += history.counts();
                 self.violations += violations.len();
                 violations.first().map(Violation::to_string)
             }
@@ -63,15 +61,14 @@ impl Summary {
 
     fn merge(mut self, other: Self) -> Self {
         self.seeds += other.seeds;
-        self.grants += other.grants;
-        self.unknown += other.unknown;
+        self.counts += other.counts;
         self.violations += other.violations;
         self.first = self.first.or(other.first);
         self
     }
 
     fn line(&self, name: &str) -> String {
-        format!("{name}: {} seeds, {} grants, {} unknown outcomes, {} violations", self.seeds, self.grants, self.unknown, self.violations)
+        format!("{name}: {} seeds, {}, {} violations", self.seeds, self.counts, self.violations)
     }
 }
 
