@@ -182,10 +182,10 @@ fn guard(config: &Config, metrics: &Metrics) -> Result<Guard, SourceError> {
 }
 
 /// The certificates that the configuration names, followed as they change.
-fn tls(config: &Config, metrics: &Metrics) -> Result<Option<Tls>, TlsError> {
+fn tls(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Tls>, TlsError> {
     let Some(files) = &config.tls else { return Ok(None) };
     let tls = files.read()?;
-    tokio::spawn(files.clone().follow(tls.clone(), metrics.tls_stale.clone()));
+    tokio::spawn(files.clone().follow(tls.clone(), Arc::clone(metrics)));
     Ok(Some(tls))
 }
 

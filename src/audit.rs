@@ -32,12 +32,18 @@ pub struct Event<'a> {
     /// `granted`, `extended`, `released`, `not_held`, the code of the problem that was answered, or `abandoned`.
     pub outcome: &'static str,
     pub key: &'a str,
-    /// What the caller is called on the roster.
+    /// What the caller is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<&'a str>,
+    /// Who calls it that: `roster`, `issuer` or `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_by: Option<&'static str>,
     /// The address from which it asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
+    /// As in the header `X-Request-Id`, in the log and in the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
     /// The label of the holder: of a new one, or by force of the one that lost the lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<&'a str>,
@@ -72,6 +78,10 @@ impl Audit {
         let (queue, lines) = sync_channel(MAX_WAITING);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || write(&lines, BufWriter::new(writer)))?;
         Ok(Self(Some(Arc::new(Sink { queue, dropped }))))
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Keeps an event, which is made only if it is wanted.
@@ -129,7 +139,8 @@ mod tests {
 
     fn event(key: &str) -> Event<'_> {
         let time = "2026-11-25T00:00:00.000Z".to_owned();
-        Event { time, event: "acquire", outcome: "granted", key, who: None, from: None, owner: None, fencing_token: Some(7), reason: None }
+        let (event, outcome, fencing_token) = ("acquire", "granted", Some(7));
+        Event { time, event, outcome, key, who: None, known_by: None, from: None, request_id: None, owner: None, fencing_token, reason: None }
     }
 
     #[derive(Clone, Default)]

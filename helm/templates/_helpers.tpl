@@ -73,6 +73,11 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling: minReplicas is more than maxReplicas" -}}
 {{- end -}}
+{{- $names := list -}}
+{{- range .Values.nodes.addresses }}{{ $names = append $names (first (splitList "=" .)) }}{{ end -}}
+{{- if ne (len $names) (len (uniq $names)) -}}
+{{- fail "nodes: two of nodes.addresses have one name" -}}
+{{- end -}}
 {{- if .Values.networkPolicy.enabled -}}
 {{- range .Values.nodes.addresses -}}
 {{- $port := int (default "6379" (regexFind "[0-9]+$" (regexFind ":[0-9]+$" (regexReplaceAll "/[0-9]*$" (regexReplaceAll "^.*://" . "") "")))) -}}

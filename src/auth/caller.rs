@@ -16,11 +16,31 @@ pub enum Caller {
     Known(Arc<Principal>),
 }
 
-/// What a roster says of one token.
+/// What somebody says of a caller.
 #[derive(Debug)]
 pub struct Principal {
+    pub known_by: KnownBy,
     pub name: OwnerLabel,
     pub grants: Vec<Grant>,
+}
+
+/// Who says what a caller is called: a name that an issuer gives and the same name on the roster may be two callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KnownBy {
+    Roster,
+    Issuer,
+    /// Whoever vouches for certificates, where there is no roster.
+    Certificate,
+}
+
+impl KnownBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Roster => "roster",
+            Self::Issuer => "issuer",
+            Self::Certificate => "certificate",
+        }
+    }
 }
 
 impl Caller {
@@ -44,6 +64,15 @@ impl Caller {
             Self::Anybody => None,
             Self::Certified(name) => name.as_ref(),
             Self::Known(principal) => Some(&principal.name),
+        }
+    }
+
+    /// Who calls it that.
+    pub fn known_by(&self) -> Option<KnownBy> {
+        match self {
+            Self::Anybody | Self::Certified(None) => None,
+            Self::Certified(Some(_)) => Some(KnownBy::Certificate),
+            Self::Known(principal) => Some(principal.known_by),
         }
     }
 

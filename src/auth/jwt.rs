@@ -9,7 +9,7 @@ use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
-use super::caller::Principal;
+use super::caller::{KnownBy, Principal};
 use super::jwks::KeySet;
 use super::{Digest, Grant};
 use crate::lease::OwnerLabel;
@@ -156,7 +156,7 @@ impl Issuer {
             return Err(JwtError::NoGrants { claim: claim() });
         }
         let grant = |(index, text): (usize, &str)| text.parse::<Grant>().map_err(|_| JwtError::Grant { claim: claim(), nth: index + 1 });
-        Ok(Principal { name, grants: texts.into_iter().enumerate().map(grant).collect::<Result<_, _>>()? })
+        Ok(Principal { known_by: KnownBy::Issuer, name, grants: texts.into_iter().enumerate().map(grant).collect::<Result<_, _>>()? })
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], Known>> {

@@ -20,7 +20,7 @@ mod source;
 
 pub use action::{Action, UnknownAction};
 pub use bearer::{BearerToken, Digest, DigestError};
-pub use caller::Caller;
+pub use caller::{Caller, KnownBy};
 pub use grant::{Grant, GrantError};
 pub use guard::{Guard, NotKnown};
 pub use jwks::{KeySet, KeySetError};

@@ -11,7 +11,7 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tokio::time::interval;
 
-use super::{Caller, Peer};
+use super::{Caller, KnownBy, Peer};
 use crate::lease::OwnerLabel;
 
 type Limiter = RateLimiter<Who, HashMapStateStore<Who>, MonotonicClock, NoOpMiddleware<<MonotonicClock as Clock>::Instant>>;
@@ -23,8 +23,8 @@ pub struct Pace(Option<Arc<Limiter>>);
 /// Whose requests are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Who {
-    /// All that the roster calls by one name.
-    Named(OwnerLabel),
+    /// All that one authority calls by one name.
+    Named(KnownBy, OwnerLabel),
     /// Strangers, and everybody where nobody is asked.
     Address(IpAddr),
 }
@@ -56,8 +56,9 @@ impl Pace {
     /// Counts a request of `caller`, who comes from `peer`; of `peer` alone if it is a stranger.
     pub fn admit(&self, caller: Option<&Caller>, peer: Option<&Peer>) -> Result<(), TooFast> {
         let Some(limiter) = &self.0 else { return Ok(()) };
-        let who = match (caller.and_then(Caller::name), peer) {
-            (Some(name), _) => Who::Named(name.clone()),
+        let named = caller.and_then(|caller| Some((caller.known_by()?, caller.name()?)));
+        let who = match (named, peer) {
+            (Some((known_by, name)), _) => Who::Named(known_by, name.clone()),
             (None, Some(peer)) => Who::Address(network(peer.address)),
             (None, None) => return Ok(()),
         };
@@ -109,12 +110,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_of_an_issuer_is_not_the_same_name_on_the_roster() {
+        let hour = Duration::from_secs(3600);
+        let pace = Pace::with(Quota::with_period(hour).unwrap());
+        let known = |known_by| Caller::Known(Arc::new(Principal { known_by, name: OwnerLabel::new("worker").unwrap(), grants: Vec::new() }));
+        let admit = |known_by| pace.admit(Some(&known(known_by)), None).is_ok();
+        assert_eq!([KnownBy::Roster, KnownBy::Issuer, KnownBy::Roster].map(admit), [true, true, false]);
+    }
+
+    #[tokio::test]
     async fn too_many_addresses_keep_out_addresses_and_nobody_who_is_known() {
         let pace = Pace::new(NonZeroU32::new(2));
         let peer = |n: usize| Peer { address: Ipv4Addr::from_bits(n as u32).into(), names: Arc::default() };
         assert!((0..MAX_CALLERS).all(|n| pace.admit(None, Some(&peer(n))).is_ok()));
         assert_eq!(pace.admit(None, Some(&peer(MAX_CALLERS))), Err(TooFast { wait: FORGET }));
-        let known = Principal { name: OwnerLabel::new("worker").unwrap(), grants: Vec::new() };
+        let known = Principal { known_by: KnownBy::Roster, name: OwnerLabel::new("worker").unwrap(), grants: Vec::new() };
         assert_eq!(pace.admit(Some(&Caller::Known(Arc::new(known))), Some(&peer(MAX_CALLERS))), Ok(()));
     }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::caller::Principal;
+use super::caller::{KnownBy, Principal};
 use super::{BearerToken, Digest, DigestError, GrantError};
 use crate::lease::{OwnerError, OwnerLabel};
 
@@ -186,7 +186,7 @@ fn principal(at: Place, name: OwnerLabel, allow: Vec<String>) -> Result<Arc<Prin
     }
     let grant = |(index, text): (usize, String)| text.parse().map_err(|error| RosterError::Grant { at, name: name.clone(), nth: index + 1, error });
     let grants = allow.into_iter().enumerate().map(grant).collect::<Result<_, _>>()?;
-    Ok(Arc::new(Principal { name, grants }))
+    Ok(Arc::new(Principal { known_by: KnownBy::Roster, name, grants }))
 }
 
 /// The entry of a new token, to be added to a roster.

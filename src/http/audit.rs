@@ -5,9 +5,11 @@ use tracing::warn;
 
 use super::auth::{Asking, Force, OnLock, Permission};
 use super::body::rfc3339;
+use super::correlation::RequestId;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::audit::{Audit, Event};
+use crate::auth::KnownBy;
 use crate::lease::{FencingToken, Holder, LockKey, OwnerLabel};
 use crate::trace::carry;
 
@@ -63,7 +65,9 @@ impl Drop for Deed {
             outcome: self.outcome,
             key: self.key.as_str(),
             who: self.asking.caller.name().map(OwnerLabel::as_str),
+            known_by: self.asking.caller.known_by().map(KnownBy::as_str),
             from: self.asking.address,
+            request_id: self.asking.request_id.as_ref().and_then(RequestId::as_str),
             owner: self.owner.as_ref().map(OwnerLabel::as_str),
             fencing_token: self.fencing_token.map(FencingToken::get),
             reason: self.reason.as_deref(),

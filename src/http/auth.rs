@@ -11,6 +11,7 @@ use tracing::field::display;
 use tracing::warn;
 
 use super::audit::Deed;
+use super::correlation::RequestId;
 use super::path;
 use super::problem::Problem;
 use super::state::AppState;
@@ -34,6 +35,7 @@ pub struct Undecided {
 pub struct Asking {
     pub caller: Caller,
     pub address: Option<IpAddr>,
+    pub request_id: Option<RequestId>,
 }
 
 /// A caller who may do `A` to some lock, or at all where it is not about locks.
@@ -72,7 +74,8 @@ impl FromRequestParts<AppState> for Undecided {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let caller = who(parts, state)?;
         let address = parts.extensions.get::<Peer>().map(|peer| peer.address);
-        Ok(Self { key: path::key(&parts.uri)?, asking: Asking { caller, address } })
+        let request_id = parts.extensions.remove::<RequestId>();
+        Ok(Self { key: path::key(&parts.uri)?, asking: Asking { caller, address, request_id } })
     }
 }
 

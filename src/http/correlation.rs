@@ -22,14 +22,18 @@ pub struct Correlation(Option<Marks>);
 struct Marks {
     trace: trace::Span,
     log: tracing::Span,
-    request_id: HeaderValue,
+    request_id: RequestId,
 }
 
+/// What a request is called, for its handler.
+#[derive(Clone)]
+pub struct RequestId(HeaderValue);
+
 impl Correlation {
-    /// Nothing where neither the log nor traces have a place for it.
-    pub fn of(request: &Request, method: &'static str, route: &'static str) -> Self {
+    /// Nothing where neither the log nor traces nor an audit have a place for it. Otherwise the request gets its [`RequestId`].
+    pub fn of(request: &mut Request, method: &'static str, route: &'static str, is_audited: bool) -> Self {
         // Even a log of errors only is to say what they are about.
-        if !span_enabled!(Level::ERROR) && !trace::is_on() {
+        if !span_enabled!(Level::ERROR) && !trace::is_on() && !is_audited {
             return Self(None);
         }
         let client = TraceContextPropagator::new().extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
@@ -38,7 +42,8 @@ impl Correlation {
         trace.set("http.route", route);
         let trace_id = trace::id_of(trace.context().unwrap_or(&client));
         let request_id = request_id(request.headers());
-        let log = error_span!("request", request_id = request_id.to_str().ok(), trace_id = trace_id.map(display));
+        let log = error_span!("request", request_id = request_id.as_str(), trace_id = trace_id.map(display));
+        request.extensions_mut().insert(request_id.clone());
         Self(Some(Marks { trace, log, request_id }))
     }
 
@@ -50,7 +55,7 @@ impl Correlation {
     /// The request is answered: what the client is told of it.
     pub fn answered(&self, status: StatusCode, headers: &mut HeaderMap) {
         let Some(Marks { trace, request_id, .. }) = &self.0 else { return };
-        headers.insert(REQUEST_ID, request_id.clone());
+        headers.insert(REQUEST_ID, request_id.0.clone());
         trace.set("http.response.status_code", i64::from(status.as_u16()));
         if status.is_server_error() {
             trace.fail();
@@ -63,12 +68,18 @@ impl Correlation {
     }
 }
 
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+impl RequestId {
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.to_str().ok()
+    }
+}
+
+fn request_id(headers: &HeaderMap) -> RequestId {
     let is_name = |id: &&HeaderValue| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-    headers.get(REQUEST_ID).filter(is_name).cloned().unwrap_or_else(|| {
+    RequestId(headers.get(REQUEST_ID).filter(is_name).cloned().unwrap_or_else(|| {
         let id = format!("{:032x}", rand::rng().random::<u128>());
         HeaderValue::try_from(id).expect("hexadecimal digits may stand in a header")
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -102,8 +113,8 @@ mod tests {
         let writer = log.clone();
         let settings = LogSettings { level: Level::ERROR, format };
         tracing::subscriber::with_default(subscriber(settings, move || writer.clone(), false), || {
-            let request = Request::builder().header(REQUEST_ID, "ours-7").body(Body::empty()).unwrap();
-            let correlation = Correlation::of(&request, "GET", "/locks");
+            let mut request = Request::builder().header(REQUEST_ID, "ours-7").body(Body::empty()).unwrap();
+            let correlation = Correlation::of(&mut request, "GET", "/locks", false);
             let _guards = correlation.enter();
             error!("it broke");
         });

@@ -27,11 +27,17 @@ pub struct ObserveLayer {
     metrics: Arc<Metrics>,
     draining: Draining,
     max_requests: usize,
+    is_audited: bool,
 }
 
 impl ObserveLayer {
     pub fn new(state: &AppState) -> Self {
-        Self { metrics: Arc::clone(&state.metrics), draining: state.draining.clone(), max_requests: state.settings.max_requests }
+        Self {
+            metrics: Arc::clone(&state.metrics),
+            draining: state.draining.clone(),
+            max_requests: state.settings.max_requests,
+            is_audited: state.audit.is_on(),
+        }
     }
 }
 
@@ -62,14 +68,14 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let method = method_label(request.method());
         let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route_label(path.as_str()));
-        let ObserveLayer { metrics, draining, max_requests } = &self.layer;
+        let ObserveLayer { metrics, draining, max_requests, is_audited } = &self.layer;
         let is_bounded = !is_watching(route);
         let in_flight = InFlight::enter(Arc::clone(metrics), is_bounded);
         let is_let_in = !is_bounded || metrics.http_in_flight.get() <= *max_requests as i64;
-        let correlation = Correlation::of(&request, method, route);
+        let correlation = Correlation::of(&mut request, method, route, *is_audited);
         let answer = is_let_in.then(|| self.inner.call(request));
         Observed { answer, max_requests: *max_requests, method, route, begun: Instant::now(), correlation, in_flight, draining: draining.clone() }
     }

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub audit_dropped: IntCounter,
     /// 1 while the certificates can't be used and older ones are in force.
     pub tls_stale: IntGauge,
+    /// When the gateway's certificate is over, in seconds since 1970; 0 where it has none.
+    pub tls_expires: IntGauge,
     /// 1 while the file with the tokens can't be read and an older one is in force.
     pub roster_stale: IntGauge,
     /// 1 while the issuer's keys can't be had and older ones, or none, are in force.
@@ -109,6 +111,13 @@ impl Metrics {
             tls_stale: keep(
                 &registry,
                 IntGauge::new("redlockd_tls_stale", "Whether the certificates can't be used, so that those before are in force."),
+            )?,
+            tls_expires: keep(
+                &registry,
+                IntGauge::new(
+                    "redlockd_tls_certificate_expiry_timestamp_seconds",
+                    "When the certificate in force is over, in seconds since 1970; 0 without TLS.",
+                ),
             )?,
             roster_stale: keep(
                 &registry,

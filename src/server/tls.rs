@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
-use prometheus::IntGauge;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore, ServerConfig};
@@ -14,6 +14,7 @@ use tracing::{error, info};
 
 use super::stream::Tcp;
 use crate::followed::{self, FollowedFiles};
+use crate::metrics::Metrics;
 use crate::pem::{self, PemError};
 
 /// Where certificates are: PEM files, which are read again when they change.
@@ -39,21 +40,23 @@ impl TlsFiles {
     /// Reads and checks all of them.
     pub fn read(&self) -> Result<Tls, TlsError> {
         let contents = self.paths().map(|path| followed::read(path)).collect::<Result<Vec<_>, _>>().map_err(PemError::from)?;
-        Ok(Tls(Arc::new(RwLock::new(self.server_config(&contents)?))))
+        Ok(Tls(Arc::new(RwLock::new(self.check(&contents)?))))
     }
 
     /// Puts every change in force for the connections that are made after it, for ever. Files that became unusable change
-    /// nothing but the log and `stale`.
-    pub async fn follow(self, tls: Tls, stale: IntGauge) {
+    /// nothing but the log and `metrics`.
+    pub async fn follow(self, tls: Tls, metrics: Arc<Metrics>) {
+        metrics.tls_expires.set(tls.expires());
         let mut files = FollowedFiles::new(self.paths().cloned());
         loop {
             let contents = files.next().await;
-            let config = contents.map_err(|error| TlsError::Pem(error.into())).and_then(|contents| self.server_config(&contents));
-            stale.set(config.is_err().into());
+            let config = contents.map_err(|error| TlsError::Pem(error.into())).and_then(|contents| self.check(&contents));
+            metrics.tls_stale.set(config.is_err().into());
             match config {
                 Ok(config) => {
                     info!("the certificate {} is in force", self.certificate.display());
                     tls.replace(config);
+                    metrics.tls_expires.set(tls.expires());
                 }
                 Err(error) => error!("the certificates stay as they are: {error}"),
             }
@@ -65,7 +68,7 @@ impl TlsFiles {
     }
 
     /// Of what the files hold, in the order of [`TlsFiles::paths`].
-    fn server_config(&self, contents: &[String]) -> Result<Arc<ServerConfig>, TlsError> {
+    fn check(&self, contents: &[String]) -> Result<InForce, TlsError> {
         let unusable = |path: &Path, error: &dyn std::error::Error| TlsError::Unusable { path: path.to_owned(), problem: error.to_string() };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -83,45 +86,66 @@ impl TlsFiles {
             }
         };
         let (chain, key) = (pem::certificates(&self.certificate, &contents[0])?, pem::key(&self.key, &contents[1])?);
-        check_time(&chain).map_err(|error| unusable(&self.certificate, &error))?;
+        let (now, end) = (UnixTime::now(), end_of(&chain).map_err(|error| unusable(&self.certificate, &error))?);
+        // Clients would refuse it. One that begins in a moment is as good as valid.
+        if end < now {
+            return Err(unusable(&self.certificate, &webpki::Error::CertExpired { time: now, not_after: end }));
+        }
         let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&self.key, &error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(InForce { config: Arc::new(config), end })
     }
 }
 
-/// Fails if the first of `chain` is over: clients would refuse it. One that begins in a moment is as good as valid.
-fn check_time(chain: &[CertificateDer<'_>]) -> Result<(), webpki::Error> {
-    let Some(certificate) = chain.first() else { return Ok(()) };
+/// When the first of `chain` is over.
+fn end_of(chain: &[CertificateDer<'_>]) -> Result<UnixTime, webpki::Error> {
+    let certificate = chain.first().ok_or(webpki::Error::BadDer)?;
     let parsed = webpki::EndEntityCert::try_from(certificate)?;
-    // It need not be one that vouches for itself: its time is looked at before anything else, and only that is wanted.
+    // It need not be one that vouches for itself: its time is looked at before anything else, and on the last of all days
+    // that is what is wrong with it.
     let itself = [webpki::anchor_from_trusted_cert(certificate)?];
     let verified = parsed.verify_for_usage(
         rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all,
         &itself,
         &[],
-        UnixTime::now(),
+        UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX)),
         webpki::KeyUsage::server_auth(),
         None,
         None,
     );
     match verified {
-        Err(error @ webpki::Error::CertExpired { .. }) => Err(error),
-        _ => Ok(()),
+        Err(webpki::Error::CertExpired { not_after, .. }) => Ok(not_after),
+        Err(error) => Err(error),
+        Ok(_) => Err(webpki::Error::InvalidCertValidity),
     }
 }
 
 /// The certificates in force. Clones share them.
 #[derive(Clone)]
-pub struct Tls(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct Tls(Arc<RwLock<InForce>>);
+
+struct InForce {
+    config: Arc<ServerConfig>,
+    /// When the gateway's own certificate is over.
+    end: UnixTime,
+}
 
 impl Tls {
-    fn replace(&self, config: Arc<ServerConfig>) {
-        *self.0.write().expect("no code panics while it holds this") = config;
+    fn replace(&self, new: InForce) {
+        *self.0.write().expect("no code panics while it holds this") = new;
+    }
+
+    fn in_force(&self) -> RwLockReadGuard<'_, InForce> {
+        self.0.read().expect("no code panics while it holds this")
+    }
+
+    /// When the gateway's own certificate is over, in seconds since 1970.
+    fn expires(&self) -> i64 {
+        self.in_force().end.as_secs().try_into().unwrap_or(i64::MAX)
     }
 
     pub async fn handshake(&self, tcp: Tcp) -> io::Result<TlsStream<Tcp>> {
-        let config = Arc::clone(&self.0.read().expect("no code panics while it holds this"));
+        let config = Arc::clone(&self.in_force().config);
         TlsAcceptor::from(config).accept(tcp).await
     }
 }

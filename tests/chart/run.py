@@ -95,6 +95,13 @@ REFUSALS = [
     ("evaluation.yaml", "settings.jwks=https://issuer/keys,settings.jwt_issuer=i,settings.jwt_audience=a", "networkPolicy.extraEgress"),
     ("production.yaml", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=gateway", "httpRoute: it speaks http"),
     ("production.yaml", "autoscaling.minReplicas=11", "minReplicas is more than maxReplicas"),
+    ("addresses.yaml", "nodes.addresses={a=redis://h:6379,a=redis://i:6379,b=redis://j:6379}", "have one name"),
+    ("evaluation.yaml", "fullnameOverride=Not_a_name", "/fullnameOverride"),
+    ("evaluation.yaml", "image.tag=a tag", "/image/tag"),
+    ("evaluation.yaml", "commonLabels.team=a team", "/commonLabels/team"),
+    ("evaluation.yaml", "settings.max_ttl=0s", "/settings/max_ttl"),
+    ("production.yaml", "nodes.secretKey=a/b", "/nodes/secretKey"),
+    ("production.yaml", "ingress.host=a_host", "/ingress/host"),
     ("addresses.yaml", "networkPolicy.nodePorts={1}", "nodePorts does not let the gateways reach port"),
 ]
 
@@ -243,9 +250,9 @@ def check_documented_commands(chart, kubectl):
                     secret = yaml.safe_load(done.stdout)
                     secrets[secret["metadata"]["name"]] = set(secret["data"])
                 elif words[:2] in (["helm", "install"], ["helm", "upgrade"]):
-                    # What --reuse-values does.
-                    more = [word for word in words[4:] if word != "--reuse-values"]
-                    values = values + more if "--reuse-values" in words else more
+                    # What --reset-then-reuse-values does.
+                    more = [word for word in words[4:] if word != "--reset-then-reuse-values"]
+                    values = values + more if "--reset-then-reuse-values" in words else more
                     done = chart.run("template", words[2], str(CHART), *values)
                     assert done.returncode == 0, f"{line}\n{done.stderr}"
                     rendered += 1

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::PATIENT;
 use crate::support::{Gateway, RedisServer, eventually, machine_to_itself};
 
-/// The lines of the audit log, without their times and the address.
+/// The lines of the audit log, without their times, the address and the names of the requests.
 fn events(gateway: &Gateway) -> Vec<Value> {
     let log = gateway.log();
     let lines = log.lines().filter(|line| line.starts_with("{\"time\":"));
@@ -15,6 +15,7 @@ fn events(gateway: &Gateway) -> Vec<Value> {
             let fields = event.as_object_mut().unwrap();
             assert!(fields.remove("time").unwrap().as_str().unwrap().ends_with('Z'));
             assert_eq!(fields.remove("from").unwrap(), "127.0.0.1");
+            assert!(!fields.remove("request_id").unwrap().as_str().unwrap().is_empty());
             event
         })
         .collect()
@@ -43,7 +44,7 @@ fn everything_that_is_wanted_of_a_lock_is_a_line_of_the_audit_log() {
     gateway.ask("GET", "/locks/a", &[("Authorization", "Bearer abc")]).ok();
     gateway.interrupt();
     assert!(gateway.wait_exit().success());
-    let of = |event: &str, outcome: &str| json!({"event": event, "outcome": outcome, "key": "a", "who": "olga"});
+    let of = |event: &str, outcome: &str| json!({"event": event, "outcome": outcome, "key": "a", "who": "olga", "known_by": "roster"});
     let with = |mut event: Value, more: Value| {
         event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         event
@@ -56,7 +57,7 @@ fn everything_that_is_wanted_of_a_lock_is_a_line_of_the_audit_log() {
         of("release", "released"),
         of("release", "not_held"),
         with(of("acquire", "granted"), json!({"owner": "olga", "fencing_token": next})),
-        json!({"event": "force", "outcome": "forbidden", "key": "a", "who": "eve"}),
+        json!({"event": "force", "outcome": "forbidden", "key": "a", "who": "eve", "known_by": "roster"}),
         with(of("force", "released"), json!({"owner": "olga", "fencing_token": next, "reason": "it hangs"})),
     ];
     assert_eq!(events(&gateway), expected);
@@ -85,6 +86,15 @@ fn what_a_client_wanted_that_hung_up_is_a_line_as_well() {
     let told: Vec<_> = events(&gateway).iter().map(|event| format!("{} {} {}", event["event"], event["outcome"], event["key"])).collect();
     let expected = ["acquire granted a", "acquire abandoned b", "extend abandoned a", "release abandoned a"];
     assert_eq!(told.iter().map(|line| line.replace('"', "")).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_line_names_the_request_as_its_client_did() {
+    let mut gateway = Gateway::start(&[&["--audit"], PATIENT].concat());
+    gateway.ask("POST", "/locks/a", &[("X-Request-Id", "ours-7")]).ok();
+    gateway.interrupt();
+    assert!(gateway.wait_exit().success());
+    assert_eq!(gateway.log().matches("\"request_id\":\"ours-7\"").count(), 1, "{}", gateway.log());
 }
 
 #[test]

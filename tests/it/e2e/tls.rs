@@ -30,23 +30,34 @@ fn refused_once(gateway: &Gateway, reason: &str) {
     eventually(&format!("{reason} is counted"), || metrics().contains(&series).then_some(()));
 }
 
+/// When the certificate in force is over, in seconds since 1970.
+fn expiry(gateway: &Gateway) -> f64 {
+    let metrics = gateway.operations().ask("GET", "/metrics", &[]).unwrap().ok().body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("redlockd_tls_certificate_expiry_timestamp_seconds "));
+    line.unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_certificate_is_replaced_without_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (old, new) = (Authority::new(directory.path(), "old"), Authority::new(directory.path(), "new"));
     let files = old.issue(&["localhost"]);
     let gateway = start(&files, None, &[]);
+    // rcgen's own: 4096-01-01.
+    assert_eq!(expiry(&gateway), 67_090_118_400.0);
     let mut kept = HttpClient::over_tls(gateway.address(), old.client(None));
     kept.ask("POST", "/locks/a", &[]).unwrap().ok();
     std::fs::write(&files.key, "no key").unwrap();
     eventually("it says so", || gateway.log().contains("the certificates stay as they are").then_some(()));
     assert_eq!(gateway.operations().ask("GET", "/metrics", &[]).unwrap().ok().body.matches("redlockd_tls_stale 1\n").count(), 1);
     HttpClient::over_tls(gateway.address(), old.client(None)).ask("POST", "/locks/b", &[]).unwrap().ok();
-    let next = new.issue(&["localhost"]);
+    let next = new.issue_for(&["localhost"], 2020..2100);
     std::fs::rename(&next.certificate, &files.certificate).unwrap();
     std::fs::rename(&next.key, &files.key).unwrap();
     let believes_new = || HttpClient::over_tls(gateway.address(), new.client(None)).ask("GET", "/livez", &[]);
     eventually("the new one is in force", || believes_new().ok());
+    // 2100-01-01.
+    eventually("its end is told", || (expiry(&gateway) == 4_102_444_800.0).then_some(()));
     assert!(refusal(&gateway, &old, None).contains("UnknownIssuer"));
     kept.ask("POST", "/locks/c", &[]).unwrap().ok();
 }
@@ -59,7 +70,7 @@ fn every_client_certificate_that_is_no_good_has_its_error() {
     for (shown, told, reason) in [
         (None, "CertificateRequired", "no_certificate"),
         (Some(foreign.issue(&["worker"])), "UnknownCA", "unknown_authority"),
-        (Some(ours.issue_expired(&["worker"])), "CertificateExpired", "expired"),
+        (Some(ours.issue_for(&["worker"], 2020..2021)), "CertificateExpired", "expired"),
     ] {
         let said = refusal(&gateway, &ours, shown.as_ref());
         assert!(said.contains(told), "{said}");
@@ -77,7 +88,7 @@ fn every_client_certificate_that_is_no_good_has_its_error() {
 fn a_certificate_that_is_over_is_not_put_in_force() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new(directory.path(), "ours");
-    let (files, over) = (authority.issue(&["localhost"]), authority.issue_expired(&["localhost"]));
+    let (files, over) = (authority.issue(&["localhost"]), authority.issue_for(&["localhost"], 2020..2021));
     let gateway = start(&files, None, &[]);
     std::fs::rename(&over.certificate, &files.certificate).unwrap();
     std::fs::rename(&over.key, &files.key).unwrap();

@@ -1,5 +1,6 @@
 //! Certificates of a test's own.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,11 +40,11 @@ impl Authority {
         self.issue_with(names, |_| {})
     }
 
-    /// One that was good years ago.
-    pub fn issue_expired(&self, names: &[&str]) -> CertificateFiles {
+    /// One that is good in these years.
+    pub fn issue_for(&self, names: &[&str], years: Range<i32>) -> CertificateFiles {
         self.issue_with(names, |params| {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
+            params.not_before = date_time_ymd(years.start, 1, 1);
+            params.not_after = date_time_ymd(years.end, 1, 1);
         })
     }
 
