@@ -50,6 +50,10 @@ pub struct Metrics {
     pub wait_seconds: HistogramVec,
     /// Those who wait for a lock.
     pub waiting: IntGauge,
+    /// Hints to other gateways about waiting and released locks.
+    pub words_said: IntCounter,
+    /// Hints from other gateways, each once.
+    pub words_heard: IntCounter,
     pub rounds: IntCounter,
     pub second_rounds: IntCounter,
     pub widened: IntCounter,
@@ -164,6 +168,11 @@ impl Metrics {
                 ),
             )?,
             waiting: keep(&registry, IntGauge::new("redlockd_waiters", "Requests that wait for a lock."))?,
+            words_said: keep(
+                &registry,
+                IntCounter::new("redlockd_words_said_total", "Hints to other gateways: a lock is awaited here, or was freed for which they wait."),
+            )?,
+            words_heard: keep(&registry, IntCounter::new("redlockd_words_heard_total", "Hints from other gateways."))?,
             rounds: keep(&registry, IntCounter::new("redlockd_acquire_rounds_total", "Rounds of votes on acquires."))?,
             widened: keep(
                 &registry,

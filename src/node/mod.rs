@@ -17,12 +17,14 @@ mod record;
 pub mod redis;
 mod state;
 mod usual;
+mod word;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use clock::ClusterClock;
@@ -37,6 +39,7 @@ pub use queue::{Call, NodeQueue, PROBE_INTERVAL, QueueSettings, Receiver};
 pub use record::LockRecord;
 pub use state::{Change, HandshakeRefusal, Hello, State};
 pub use usual::Usual;
+pub use word::{Said, Word};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -49,6 +52,12 @@ pub trait Node: Send + Sync + 'static {
     ///
     /// `fresh` is the operator's word that no node of this cluster has ever granted anything.
     fn probe(&self, fresh: bool) -> BoxFuture<'_, Result<Probe, Fault>>;
+
+    /// Says to other gateways what comes from `to_say`, and passes on what they say, until that is not possible any more.
+    /// Never ends where there can't be another gateway.
+    fn converse<'a>(&'a self, _to_say: &'a mut mpsc::Receiver<Said>, _heard: &'a mpsc::Sender<Said>) -> BoxFuture<'a, Fault> {
+        Box::pin(pending())
+    }
 
     /// What it is reached by; nothing if it is here.
     fn connections(&self) -> Connections {

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::ballots::Ballots;
 use super::copies::Copies;
 use super::held::Held;
+use super::neighbours::Neighbours;
 use super::patience::{Patience, longer_than_usual};
 use super::undo::Undo;
 use super::waiters::{WaitBounds, Waiters};
@@ -49,6 +50,7 @@ pub struct Cluster {
     undo: Arc<Undo>,
     held: Held,
     waiters: Arc<Waiters>,
+    neighbours: Arc<Neighbours>,
     settings: ClusterSettings,
     metrics: Arc<Metrics>,
 }
@@ -86,7 +88,8 @@ impl Cluster {
         let ballots = Ballots::new(Arc::clone(&clock), settings.window);
         let (patience, copies, held) = (Patience::default(), Copies::start(settings.window), Held::new(Arc::clone(&metrics)));
         let waiters = Waiters::new(settings.wait_bounds, Arc::clone(&metrics));
-        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, held, waiters, settings, metrics })
+        let neighbours = Neighbours::start(&queues, Arc::clone(&waiters), Arc::clone(&metrics));
+        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, held, waiters, neighbours, settings, metrics })
     }
 
     pub fn quorum(&self) -> Quorum {
@@ -175,6 +178,10 @@ impl Cluster {
     /// Those who wait for a lock.
     pub fn waiters(&self) -> &Arc<Waiters> {
         &self.waiters
+    }
+
+    pub(super) fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
     }
 
     pub(super) fn settings(&self) -> &ClusterSettings {

@@ -13,6 +13,7 @@ mod force;
 mod held;
 mod inspect;
 mod list;
+mod neighbours;
 mod patience;
 mod poll;
 mod release;
@@ -147,6 +148,7 @@ impl Redlock {
         if let Ok(Some(_)) = &result {
             self.cluster.held().end_all_of(&key);
             self.cluster.waiters().freed(&key);
+            self.tell_others(&key);
         }
         self.count(
             "force",
@@ -192,13 +194,27 @@ impl Redlock {
         let at_once = poll_fn(|context| Poll::Ready(release.as_mut().poll(context))).await;
         let won = self.cluster.waiters().freed(key);
         let result = match at_once {
-            Poll::Ready(result) => return result,
+            Poll::Ready(result) => {
+                if result.is_ok() {
+                    self.tell_others(key);
+                }
+                return result;
+            }
             Poll::Pending => release.await,
         };
         if result.is_ok() {
             self.cluster.waiters().freed_since(key, won);
+            self.tell_others(key);
         }
         result
+    }
+
+    /// Word of a free lock to the other gateways, unless somebody takes it here: those try by themselves now and then, which
+    /// is what shares a lock between gateways.
+    fn tell_others(&self, key: &LockKey) {
+        if !self.cluster.waiters().any_for(key) {
+            self.cluster.neighbours().tell_freed(key);
+        }
     }
 
     fn count(&self, operation: &str, outcome: &str) {

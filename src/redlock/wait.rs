@@ -20,8 +20,8 @@ pub enum WaitError {
     NoPlace(#[from] NoPlace),
 }
 
-/// How long the first in a line goes without another try if nobody says that the lock was freed: of a release through
-/// another gateway it hears nothing.
+/// How long the first in a line goes without another try if nobody says that the lock was freed: word of a release through
+/// another gateway may be lost.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same where several gateways may have tried at once, so that none of them won.
 const AFTER_A_TIE: Duration = Duration::from_millis(15);
@@ -60,7 +60,9 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Dur
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;
                         let pause = pause(holder.as_ref(), is_fresh, now_us);
-                        place.lost(holder, freed, pause);
+                        if place.lost(holder, freed, pause) {
+                            cluster.neighbours().tell_awaited(&request.key);
+                        }
                     }
                     Err(error) => return Err(error.into()),
                 }

@@ -57,7 +57,12 @@ struct Line {
     won: u64,
     /// How often it was said to be free.
     freed: u64,
+    /// When other gateways were last to be told that somebody waits here.
+    told: Option<Instant>,
 }
+
+/// How often other gateways are told, for as long as somebody waits.
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// A place in a line, which is left when this is dropped.
 pub struct Place {
@@ -96,6 +101,7 @@ impl Waiters {
             holder: None,
             won: 0,
             freed: 0,
+            told: None,
         });
         if per_lock <= line.turns.len() {
             return Err(NoPlace::LineIsFull { max: per_lock });
@@ -122,6 +128,11 @@ impl Waiters {
         }
     }
 
+    /// Whether anybody waits for the lock.
+    pub fn any_for(&self, key: &LockKey) -> bool {
+        self.lines().by_lock.contains_key(key)
+    }
+
     /// Sends everybody away, for good.
     pub fn close(&self) {
         let mut lines = self.lines();
@@ -146,6 +157,8 @@ impl Line {
 
     fn free(&mut self) {
         self.freed += 1;
+        // Whoever said so believes that nobody waits any more.
+        self.told = None;
         self.try_at = Instant::now();
         self.tell_first();
     }
@@ -181,14 +194,21 @@ impl Place {
     }
 
     /// The lock was tried and is held. It is to be tried again after `pause`, or when it is freed; at once if
-    /// it was since the [`step`](Place::step) that said `freed`, since nobody knows which came first on the nodes.
-    pub fn lost(&self, holder: Option<Holder>, freed: u64, pause: Duration) {
+    /// it was since the [`step`](Place::step) that said `freed`, since nobody knows which came first on the nodes. True if
+    /// other gateways are to be told now that somebody waits.
+    pub fn lost(&self, holder: Option<Holder>, freed: u64, pause: Duration) -> bool {
         self.in_line(&mut self.waiters.lines(), |line| {
             line.see(holder);
+            let now = Instant::now();
             if line.freed == freed {
-                line.try_at = Instant::now() + pause;
+                line.try_at = now + pause;
             }
-        });
+            let is_due = line.told.is_none_or(|told| TELL_EVERY <= now - told);
+            if is_due {
+                line.told = Some(now);
+            }
+            is_due
+        })
     }
 
     /// The lock is ours, as `holder` describes: the next is to try after `pause`, or when it is freed.
@@ -296,10 +316,22 @@ mod tests {
         let place = waiters.join(&key("a")).unwrap();
         assert_eq!(place.step(), Ok(Step::Try { freed: 0 }));
         assert_eq!(waiters.freed(&key("a")), 0);
-        place.lost(None, 0, SECOND);
+        assert!(place.lost(None, 0, SECOND));
         assert_eq!(place.step(), Ok(Step::Try { freed: 1 }));
-        place.lost(None, 1, SECOND);
+        assert!(!place.lost(None, 1, SECOND));
         assert_eq!(place.step(), Ok(Step::Wait { until: Some(Instant::now() + SECOND) }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_are_told_of_a_line_now_and_then_and_after_they_said_that_the_lock_is_free() {
+        let waiters = waiters();
+        let place = waiters.join(&key("a")).unwrap();
+        let is_told = || place.lost(None, 0, SECOND);
+        assert_eq!([is_told(), is_told()], [true, false]);
+        advance(TELL_EVERY).await;
+        assert_eq!([is_told(), is_told()], [true, false]);
+        waiters.freed(&key("a"));
+        assert!(is_told());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod certificates;
 mod connection;
 mod handshake;
 mod info;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use bb8::{Pool, PooledConnection};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use address::{NodeAddress, NodeAddressError};
@@ -22,7 +23,7 @@ pub use certificates::NodeCertificates;
 use connection::{Failures, Manager, NodeConnection};
 pub use connection::{Greeter, LastSeen};
 
-use super::{BatchReply, BoxFuture, Command, Connections, Fault, Node, Probe, Survey};
+use super::{BatchReply, BoxFuture, Command, Connections, Fault, Node, Probe, Said, Survey};
 use crate::lease::Abstention;
 
 /// How long a connection, with its handshake, may take. Longer than a call, because it is half a dozen of them.
@@ -160,6 +161,10 @@ impl Node for RedisNode {
             }
             probe
         })
+    }
+
+    fn converse<'a>(&'a self, to_say: &'a mut mpsc::Receiver<Said>, heard: &'a mpsc::Sender<Said>) -> BoxFuture<'a, Fault> {
+        Box::pin(words::converse(&self.prober.greeter().address, to_say, heard))
     }
 
     fn connections(&self) -> Connections {

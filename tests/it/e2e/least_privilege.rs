@@ -44,12 +44,32 @@ fn does_everything(gateway: &Gateway) -> bool {
     grant.status == 200 && steps.iter().all(|answer| answer.status == 200)
 }
 
+/// What the log says where the user may not do what telling other gateways of releases takes.
+fn says_nothing_to_others(gateway: &Gateway) -> bool {
+    gateway.log().contains("can't be told of releases through this node") && gateway.log().contains("may not run")
+}
+
 #[test]
 fn the_user_of_the_readme_is_enough() {
     let _machine = machine_to_itself();
     let server = server_with(&rules());
     let gateway = gateway_on(&server, &[]);
     assert!(eventually("all is well", || does_everything(&gateway).then_some(true)), "{:?}", gateway.nodes());
+    // It takes both commands to be told.
+    let told = another_is_told(&server, &gateway);
+    assert!(told && !says_nothing_to_others(&gateway), "{}", gateway.log());
+}
+
+/// Whether somebody who waits behind a second gateway gets the lock when it is released through the first.
+fn another_is_told(server: &RedisServer, gateway: &Gateway) -> bool {
+    let other = gateway_on(server, &[]);
+    let held = gateway.post("/locks/held").ok();
+    let mut client = other.client();
+    let waiting = std::thread::spawn(move || client.ask("POST", "/locks/held?wait=1m", &[]).unwrap());
+    eventually("the first hears that the second waits", || (0.0 < gateway.metric("redlockd_words_heard_total")).then_some(()));
+    gateway.delete("/locks/held", &held.text("lease_id")).ok();
+    waiting.join().unwrap().ok();
+    0.0 < other.metric("redlockd_words_heard_total")
 }
 
 #[test]
@@ -71,7 +91,15 @@ fn nothing_of_it_can_be_left_out() {
         let others: Vec<_> = rules.iter().copied().filter(|rule| rule != command).collect();
         let server = server_with(&others);
         let gateway = gateway_on(&server, &[]);
-        assert!(!does_everything(&gateway), "{command} is not needed");
+        if ["+publish", "+subscribe"].contains(command) {
+            // Locks can be had without them, which a gateway may go on to be used for.
+            eventually("all is well", || does_everything(&gateway).then_some(()));
+            gateway.post("/locks/held").ok();
+            assert_eq!(gateway.post("/locks/held?wait=1ms").status, 423);
+            eventually(&format!("{command} is missed"), || says_nothing_to_others(&gateway).then_some(()));
+        } else {
+            assert!(!does_everything(&gateway), "{command} is not needed");
+        }
     }
 }
 

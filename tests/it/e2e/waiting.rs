@@ -1,6 +1,7 @@
 //! Clients that wait for a lock, on real servers.
 
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use super::{PATIENT, granted, redis_servers};
 use crate::support::{Gateway, HttpAnswer, RedisServer, eventually};
@@ -62,6 +63,27 @@ fn a_wait_ends_with_the_holder_in_the_answer_or_when_the_client_hangs_up() {
     until_so_many_wait(&gateway, 0);
     gateway.delete(LOCK, &held.text("lease_id")).ok();
     gateway.post(LOCK).ok();
+}
+
+/// By the timer alone a waiter tries a held lock again after half a second at the earliest.
+#[test]
+fn a_release_through_another_gateway_is_heard_of() {
+    let servers = redis_servers::<3>();
+    let gateways = [(); 2].map(|()| Gateway::on(&servers, PATIENT));
+    for round in 0..5 {
+        let holder = granted(&gateways[0], LOCK);
+        let heard = gateways[0].metric("redlockd_words_heard_total");
+        let waiting = wait_behind(&gateways[1], 0, "/locks/turn?wait=1m", &[]);
+        eventually("the first gateway hears that somebody waits", || (heard < gateways[0].metric("redlockd_words_heard_total")).then_some(()));
+        let released = Instant::now();
+        gateways[0].delete(LOCK, &holder.text("lease_id")).ok();
+        let next = waiting.join().unwrap().ok();
+        println!("round {round}: {:?} after the release", released.elapsed());
+        gateways[1].delete(LOCK, &next.text("lease_id")).ok();
+    }
+    // Each round the second said that it waits, and the first that the lock is free, which it does only if somebody waits.
+    assert_eq!(gateways.each_ref().map(|gateway| gateway.metric("redlockd_words_said_total")), [5.0, 5.0]);
+    granted(&gateways[0], "/locks/other").ok();
 }
 
 #[test]

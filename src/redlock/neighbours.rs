@@ -1,0 +1,181 @@
+//! The other gateways on the same nodes: who waits where for a lock that is held here, and word when it is free.
+//!
+//! Hints only. One that is lost costs a waiter the time until it tries by itself.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use super::waiters::Waiters;
+use crate::lease::LockKey;
+use crate::metrics::Metrics;
+use crate::node::{NodeQueue, Said, Word};
+
+/// What this gateway says to the others and knows of them.
+pub struct Neighbours {
+    /// How it is told apart from the others.
+    own: u64,
+    said: AtomicU64,
+    /// A way out through each node.
+    ways: Box<[Sender<Said>]>,
+    awaited: Awaited,
+    metrics: Arc<Metrics>,
+}
+
+/// The locks for which somebody waits in another gateway, each until when that is believed.
+#[derive(Default)]
+struct Awaited {
+    until: Mutex<HashMap<LockKey, Instant>>,
+    /// How many there are: a release looks here first.
+    count: AtomicUsize,
+}
+
+/// How many hints may wait for a node, and how many that were heard for being dealt with.
+const MAX_WAITING: usize = 1024;
+/// A gateway says again every two seconds that somebody waits in it, so this outlives two words that were lost.
+const BELIEVED: Duration = Duration::from_secs(6);
+/// How many locks of others are remembered; for more there is no word when they are freed.
+const MAX_AWAITED: usize = 100_000;
+/// How many gateways are told apart.
+const MAX_GATEWAYS: usize = 1000;
+/// Before a node through which nothing could be said is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// A way that was open for so long had worked.
+const WORKED: Duration = Duration::from_secs(10);
+
+impl Neighbours {
+    /// Listens through every node, and tells `waiters` of locks that were freed.
+    pub fn start(queues: &[Arc<NodeQueue>], waiters: Arc<Waiters>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let (heard, hears) = mpsc::channel(MAX_WAITING);
+        let way = |queue: &Arc<NodeQueue>| {
+            let (way, to_say) = mpsc::channel(MAX_WAITING);
+            tokio::spawn(keep_talking(Arc::clone(queue), to_say, heard.clone()));
+            way
+        };
+        let ways = queues.iter().map(way).collect();
+        let neighbours = Arc::new(Self { own: rand::random(), said: AtomicU64::new(0), ways, awaited: Awaited::default(), metrics });
+        tokio::spawn(Arc::clone(&neighbours).listen(hears, waiters));
+        neighbours
+    }
+
+    /// Somebody waits here for a lock that is held.
+    pub fn tell_awaited(&self, key: &LockKey) {
+        self.say(Word::Awaited(key.clone()));
+    }
+
+    /// A lock was released for which nobody waits here.
+    pub fn tell_freed(&self, key: &LockKey) {
+        if self.awaited.take(key) {
+            self.say(Word::Freed(key.clone()));
+        }
+    }
+
+    /// Through all nodes, so that it arrives if there is one that both can reach.
+    fn say(&self, word: Word) {
+        let said = Said { by: self.own, nth: self.said.fetch_add(1, Ordering::Relaxed), word };
+        for way in &self.ways {
+            // A node that is away keeps none from the others.
+            let _ = way.try_send(said.clone());
+        }
+        self.metrics.words_said.inc();
+    }
+
+    async fn listen(self: Arc<Self>, mut hears: Receiver<Said>, waiters: Arc<Waiters>) {
+        // By gateway: the last that was heard of it, which the other nodes repeat.
+        let mut last: HashMap<u64, u64> = HashMap::new();
+        while let Some(Said { by, nth, word }) = hears.recv().await {
+            if by == self.own || last.get(&by).is_some_and(|last| nth <= *last) {
+                continue;
+            }
+            if MAX_GATEWAYS <= last.len() {
+                last.clear();
+            }
+            last.insert(by, nth);
+            self.metrics.words_heard.inc();
+            match word {
+                Word::Awaited(key) => self.awaited.add(key),
+                Word::Freed(key) => drop(waiters.freed(&key)),
+            }
+        }
+    }
+}
+
+impl Awaited {
+    fn add(&self, key: LockKey) {
+        let now = Instant::now();
+        let mut until = self.until.lock().expect("no code panics while it holds this");
+        if MAX_AWAITED <= until.len() {
+            until.retain(|_, until| now < *until);
+        }
+        if until.len() < MAX_AWAITED {
+            until.insert(key, now + BELIEVED);
+        }
+        self.count.store(until.len(), Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for it. Whoever still does after this says so again.
+    fn take(&self, key: &LockKey) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut until = self.until.lock().expect("no code panics while it holds this");
+        let found = until.remove(key).is_some_and(|until| Instant::now() < until);
+        self.count.store(until.len(), Ordering::Relaxed);
+        found
+    }
+}
+
+/// Talks through a node for as long as there is a gateway.
+async fn keep_talking(queue: Arc<NodeQueue>, mut to_say: Receiver<Said>, heard: Sender<Said>) {
+    let mut is_news = true;
+    loop {
+        let begun = Instant::now();
+        let fault = queue.node().converse(&mut to_say, &heard).await;
+        // Where it works for a moment only it is told once.
+        is_news |= WORKED <= begun.elapsed();
+        if std::mem::take(&mut is_news) {
+            warn!(node = %queue.name(), "waiters in other gateways can't be told of releases through this node, and learn of them later: {fault}");
+        }
+        sleep(RETRY).await;
+        // What was to be said meanwhile is old news.
+        while to_say.try_recv().is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn key(name: &str) -> LockKey {
+        LockKey::new(name).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn somebody_is_believed_to_wait_for_a_while_and_told_once() {
+        let awaited = Awaited::default();
+        assert!(!awaited.take(&key("a")));
+        awaited.add(key("a"));
+        awaited.add(key("b"));
+        assert_eq!([awaited.take(&key("a")), awaited.take(&key("a"))], [true, false]);
+        advance(BELIEVED).await;
+        assert!(!awaited.take(&key("b")));
+        assert_eq!(awaited.count.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_a_bound_and_what_is_over_makes_room() {
+        let awaited = Awaited::default();
+        (0..=MAX_AWAITED).for_each(|n| awaited.add(key(&n.to_string())));
+        assert!(awaited.take(&key("0")) && !awaited.take(&key(&MAX_AWAITED.to_string())));
+        advance(BELIEVED).await;
+        (0..2).for_each(|n| awaited.add(key(&n.to_string())));
+        assert!(awaited.take(&key("1")));
+    }
+}
