@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 
 use crate::auth::Grant;
 use crate::config::{Config, ConfigError, Layered, Settings, unknown_variable};
-use crate::healthcheck;
-use crate::lease::OwnerLabel;
+use crate::lease::{LockKey, OwnerLabel};
+use crate::{exec, healthcheck};
 
 /// Distributed locks over HTTP, with fencing tokens, on a quorum of Redis or Valkey nodes.
 ///
@@ -44,8 +45,49 @@ enum CliCommand {
     /// Make a token for somebody who is to use the gateway
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Run a command while a lock is held, and never longer
+    #[command(after_help = EXEC_HELP)]
+    Exec(ExecArgs),
     /// Measure a gateway, or the nodes themselves
     Bench(BenchArgs),
+}
+
+const EXEC_HELP: &str = "Exit codes: that of the command, 128 + n if signal n ended it;
+  120  the lock was lost, and the command was ended
+  121  somebody else has the lock
+  122  too few nodes vote, or no gateway answers
+  125  the gateway refused the request, or redlockd itself failed
+  126  the command can't be executed
+  127  there is no such command
+
+The command finds REDLOCKD_KEY, REDLOCKD_LEASE_ID and REDLOCKD_FENCING_TOKEN in its environment.";
+
+#[derive(Args)]
+pub struct ExecArgs {
+    /// The lock
+    #[arg(long, value_name = "KEY", value_parser = |text: &str| LockKey::new(text))]
+    pub key: LockKey,
+    /// How long the lock outlives this process, should it die; renewed after a third of it
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = some_time)]
+    pub ttl: Duration,
+    /// How long to wait for the lock, rather than to try once
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    pub wait: Option<Duration>,
+    /// What others are shown as the holder
+    #[arg(long, value_name = "LABEL", value_parser = |text: &str| OwnerLabel::new(text))]
+    pub owner: Option<OwnerLabel>,
+    /// How long the command may take to end when the lock is about to be lost, at most half of the ttl [default: a sixth of the ttl, at most 5s]
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    pub grace: Option<Duration>,
+    /// A gateway; repeatable, for others that are asked when it does not answer
+    #[arg(long = "server", env = "REDLOCKD_SERVER", default_value = "http://127.0.0.1:8080", value_delimiter = ',', value_name = "URL")]
+    pub servers: Vec<String>,
+    /// A file with the bearer token, which else is taken from REDLOCKD_TOKEN if that is set
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// What to run, with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -136,6 +178,7 @@ pub enum Command {
     Doctor { config: Config, json: bool },
     Token(TokenCommand),
     Bench(BenchArgs),
+    Exec(ExecArgs),
 }
 
 /// Reads the command line, the environment and the file. Help and mistakes of usage end the process here, as clap does.
@@ -160,6 +203,7 @@ pub fn parse() -> Result<Command, ConfigError> {
         }
         Some(CliCommand::Token(command)) => Ok(Command::Token(command)),
         Some(CliCommand::Bench(args)) => Ok(Command::Bench(args)),
+        Some(CliCommand::Exec(args)) => Ok(Command::Exec(args)),
     }
 }
 
@@ -169,7 +213,9 @@ fn checked(args: &ServeArgs, matches: &ArgMatches) -> Result<Config, ConfigError
 
 fn layered(args: &ServeArgs, matches: &ArgMatches) -> Result<Layered, ConfigError> {
     let command = Cli::command();
-    let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
+    let known = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
+    // A command that runs under a lock may be this program.
+    let known: Vec<&str> = known.chain(exec::VARIABLES).chain(exec::OWN_VARIABLES).collect();
     let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     unknown_variable(names.iter().map(String::as_str), &known)?;
     Layered::new(&args.settings, matches, args.config.as_deref())

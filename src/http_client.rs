@@ -228,6 +228,10 @@ impl HttpConnection {
 }
 
 impl Answer {
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The problem document of a refusal, if it has one that can be read.
     pub fn problem(&self) -> Option<Problem> {
         let kind = self.headers.get(CONTENT_TYPE)?.as_bytes();

@@ -23,7 +23,7 @@
 //! Beside the path stand [`metrics`], one struct with every series; [`audit`], who did what to which lock; [`diagnosis`],
 //! what is weak or unsafe about the nodes; [`trace`], what a request
 //! and the calls for it took; [`telemetry`], where logs and traces go; [`followed`] and [`pem`], files that change and what certificates are in; and
-//! the subcommands: [`doctor`], [`bench`], [`healthcheck`].
+//! the subcommands: [`exec`], [`doctor`], [`bench`], [`healthcheck`].
 //!
 //! # The protocol
 //!
@@ -67,6 +67,7 @@ pub mod cli;
 pub mod config;
 pub mod diagnosis;
 pub mod doctor;
+pub mod exec;
 pub mod followed;
 pub mod healthcheck;
 pub mod http;

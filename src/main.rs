@@ -10,8 +10,9 @@ use rand::RngExt;
 use redlockd::app::{self, App, AppError, Listeners, Shutdown};
 use redlockd::auth::{self, BearerToken, Digest};
 use redlockd::bench::{self, BenchOptions, Report};
-use redlockd::cli::{self, BenchArgs, Command, NewTokenArgs, TokenCommand};
+use redlockd::cli::{self, BenchArgs, Command, ExecArgs, NewTokenArgs, TokenCommand};
 use redlockd::config::{Config, Layered};
+use redlockd::exec::{self, Ended, ExecOptions};
 use redlockd::healthcheck::healthcheck;
 use redlockd::metrics::Metrics;
 use redlockd::redlock::Redlock;
@@ -29,12 +30,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const NOT_EXAMINED: u8 = 3;
 
 fn main() -> ExitCode {
-    let is_doctor = std::env::args().nth(1).is_some_and(|command| command == "doctor");
+    let command = std::env::args().nth(1);
     match cli::parse().map_err(|error| error.to_string()).and_then(run) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("redlockd: {error}");
-            if is_doctor { ExitCode::from(NOT_EXAMINED) } else { ExitCode::FAILURE }
+            match command.as_deref() {
+                Some("doctor") => ExitCode::from(NOT_EXAMINED),
+                Some("exec") => ExitCode::from(Ended::Refused.code()),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -64,6 +69,10 @@ fn run(command: Command) -> Result<ExitCode, String> {
             say(&document)?;
         }
         Command::Healthcheck { url, timeout } => runtime(Some(1))?.block_on(healthcheck(&url, timeout)).map_err(|error| error.to_string())?,
+        Command::Exec(args) => {
+            let ended = runtime(Some(1))?.block_on(exec::exec(exec_options(args)?)).map_err(|error| error.to_string())?;
+            return Ok(ExitCode::from(ended.code()));
+        }
         Command::Token(TokenCommand::New(args)) => say(&new_token(&args)?)?,
         Command::Bench(args) => {
             let report = runtime(None)?.block_on(measure(&args))?;
@@ -91,6 +100,17 @@ fn new_token(args: &NewTokenArgs) -> Result<String, String> {
         Some(path) => auth::add_to_file(path, &entry).map_err(|error| error.to_string())?,
     }
     Ok(token.reveal().to_owned())
+}
+
+/// Checks what only the system can tell.
+fn exec_options(args: ExecArgs) -> Result<ExecOptions, String> {
+    let ExecArgs { key, ttl, wait, owner, grace, servers, token_file, command } = args;
+    let token = match token_file {
+        Some(path) => Some(std::fs::read_to_string(&path).map_err(|error| format!("token_file: {}: {error}", path.display()))?),
+        None => std::env::var("REDLOCKD_TOKEN").ok(),
+    };
+    let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+    Ok(ExecOptions { key, ttl, wait: wait.unwrap_or_default(), owner, grace, servers, token, command })
 }
 
 fn runtime(threads: Option<usize>) -> Result<Runtime, String> {

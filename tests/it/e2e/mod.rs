@@ -7,6 +7,7 @@ mod clients_that_leave;
 mod command_line;
 mod doctor;
 mod embedded_restart;
+mod exec;
 mod fenced_write;
 mod fuzz;
 mod json_web_tokens;

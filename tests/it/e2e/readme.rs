@@ -74,6 +74,18 @@ fn the_shell_script_takes_the_lock_and_gives_it_back() {
 }
 
 #[test]
+fn a_command_runs_under_a_lock_as_printed() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_redlockd"));
+    let gateway = Gateway::start(&["--node-timeout=5s"]);
+    let block = blocks("sh").into_iter().find(|block| block.contains("redlockd exec")).unwrap();
+    let (path, server) = (program.parent().unwrap().display(), gateway.address());
+    let said = shell(&format!("PATH={path}:$PATH; export REDLOCKD_SERVER=http://{server}; {block}"));
+    let token = said.strip_prefix("backing up with token ").unwrap().trim_end();
+    assert!(token.parse::<u64>().is_ok(), "{said}");
+    assert_eq!(gateway.get("/locks/nightly-backup").ok().json()["state"], "free");
+}
+
+#[test]
 fn a_token_is_made_and_used_as_printed() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_redlockd"));
     let directory = tempfile::tempdir().unwrap();

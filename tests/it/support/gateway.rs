@@ -96,6 +96,15 @@ impl Gateway {
         self.signal("KILL");
     }
 
+    /// SIGSTOP: it accepts connections, as the kernel does that, and answers nothing.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
     /// Kills it if it still runs, and starts it on the same port in the same directory.
     pub fn restart(&mut self) {
         self.process.kill().unwrap();
