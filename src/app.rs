@@ -87,7 +87,7 @@ impl App {
                 max_requests: config.max_requests,
             },
             draining: Draining::default(),
-            guard: guard(config, &metrics)?,
+            guard: guard(config, &metrics).await?,
             pace: Pace::new(config.rate_limit),
             tells_refusals: Seldom::default(),
             audit: if config.audit { Audit::to_stdout(metrics.audit_dropped.clone())? } else { Audit::off() },
@@ -163,16 +163,16 @@ fn places(max: usize, metrics: &Metrics) -> Places {
 }
 
 /// Lets in whom the configuration names, and follows its changes.
-fn guard(config: &Config, metrics: &Metrics) -> Result<Guard, SourceError> {
+async fn guard(config: &Config, metrics: &Metrics) -> Result<Guard, SourceError> {
     if config.tokens.is_none() && config.jwt.is_none() {
         let wants_certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         return Ok(if wants_certificates { Guard::OpenToCertificates } else { Guard::Open });
     }
-    let issuer = config.jwt.as_ref().map(|jwt| {
-        let issuer = Arc::new(Issuer::new(jwt.rules.clone()));
-        tokio::spawn(jwt.keys.clone().follow(Arc::clone(&issuer), metrics.jwks_stale.clone()));
-        issuer
-    });
+    let issuer = config.jwt.as_ref().map(|jwt| Arc::new(Issuer::new(jwt.rules.clone())));
+    if let (Some(jwt), Some(issuer)) = (&config.jwt, &issuer) {
+        jwt.keys.begin(issuer, &metrics.jwks_stale).await;
+        tokio::spawn(jwt.keys.clone().follow(Arc::clone(issuer), metrics.jwks_stale.clone()));
+    }
     let roster = config.tokens.as_ref().map(RosterSource::read).transpose()?.unwrap_or_default();
     let guard = Guard::with(roster, issuer);
     if let Some(source) = &config.tokens {

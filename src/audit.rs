@@ -76,7 +76,15 @@ impl Audit {
 
     fn to(writer: impl Write + Send + 'static, dropped: IntCounter) -> io::Result<Self> {
         let (queue, lines) = sync_channel(MAX_WAITING);
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || write(&lines, BufWriter::new(writer)))?;
+        let lost = dropped.clone();
+        let writing = move || {
+            if let Err(error) = write(&lines, BufWriter::new(writer)) {
+                error!("the audit log is not written any more: {error}");
+                // What it was about to write, and what waits.
+                lost.inc_by(1 + lines.try_iter().filter(|message| matches!(message, Message::Line(_))).count() as u64);
+            }
+        };
+        std::thread::Builder::new().name("audit".to_owned()).spawn(writing)?;
         Ok(Self(Some(Arc::new(Sink { queue, dropped }))))
     }
 
@@ -104,8 +112,8 @@ impl Audit {
     }
 }
 
-/// Until nobody can tell any more, or the output is gone.
-fn write(messages: &Receiver<Message>, mut writer: impl Write) {
+/// Until nobody can tell any more; fails when the output is gone.
+fn write(messages: &Receiver<Message>, mut writer: impl Write) -> io::Result<()> {
     let mut next = messages.recv().ok();
     while let Some(message) = next {
         let outcome = match message {
@@ -120,11 +128,10 @@ fn write(messages: &Receiver<Message>, mut writer: impl Write) {
             Ok(message) => Ok(Some(message)),
             Err(TryRecvError::Disconnected) => Ok(None),
         };
-        match outcome.and(following) {
-            Ok(following) => next = following,
-            Err(error) => return error!("the audit log is not written any more: {error}"),
-        }
+        outcome?;
+        next = following?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -168,6 +175,20 @@ mod tests {
             format!("{{\"time\":\"2026-11-25T00:00:00.000Z\",\"event\":\"acquire\",\"outcome\":\"granted\",\"key\":\"{key}\",\"fencing_token\":7}}\n")
         };
         assert_eq!(text, line("a\\nb") + &line("c"));
+    }
+
+    #[test]
+    fn what_an_output_that_is_gone_takes_along_is_counted() {
+        let dropped = counter();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let audit = Audit::to(full, dropped.clone()).unwrap();
+        (1..=3).for_each(|count| {
+            audit.tell(|| event("a"));
+            while dropped.get() < count {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(dropped.get(), 3);
     }
 
     /// Takes nothing until it is let.

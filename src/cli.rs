@@ -183,7 +183,10 @@ pub enum Command {
 
 /// Reads the command line, the environment and the file. Help and mistakes of usage end the process here, as clap does.
 pub fn parse() -> Result<Command, ConfigError> {
-    let matches = Cli::command().get_matches();
+    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { failure_code(2).into() } else { 0 })
+    });
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let sub = matches.subcommand().map(|(_, sub)| sub);
     match cli.command {
@@ -204,6 +207,17 @@ pub fn parse() -> Result<Command, ConfigError> {
         Some(CliCommand::Token(command)) => Ok(Command::Token(command)),
         Some(CliCommand::Bench(args)) => Ok(Command::Bench(args)),
         Some(CliCommand::Exec(args)) => Ok(Command::Exec(args)),
+    }
+}
+
+/// The exit code where nothing could be done: `otherwise`, unless it would mean something else after this command.
+pub fn failure_code(otherwise: u8) -> u8 {
+    match std::env::args().nth(1).as_deref() {
+        // 1 and 2 are what it found.
+        Some("doctor") => 3,
+        // Whatever is smaller may be the command's own.
+        Some("exec") => exec::Ended::Refused.code(),
+        _ => otherwise,
     }
 }
 

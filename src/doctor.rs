@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::diagnosis::{Diagnosis, Finding, Severity};
 use crate::http::{FindingBody, NodeBody};
 use crate::lease::Quorum;
+use crate::node::redis::OUT_OF_MEMORY;
 use crate::node::{ClusterClock, EmbeddedNode, Fault, HandshakeRefusal, Hello, Marker, NodeState, NodeStatus, State, Survey};
 use crate::redlock::NodeView;
 
@@ -55,7 +56,7 @@ async fn look_at_all(config: &Config) -> Result<(Vec<NodeView>, bool), AppError>
             Ok(survey) => {
                 let reference_us = clock.estimate_us();
                 let now_us = reference_us.saturating_add_signed(clock_offset_us.unwrap_or_default());
-                let (run_id, durable) = (survey.facts.run_id.clone(), survey.facts.persistence.is_durable());
+                let (run_id, durable) = (survey.facts.memory(), survey.facts.persistence.is_durable());
                 foresee(survey, now_us, &Hello { agreement: config.agreement, node: name.to_string(), run_id, reference_us, durable, fresh })
             }
             Err(fault) => {
@@ -84,7 +85,8 @@ fn foresee(survey: Survey, now_us: u64, hello: &Hello) -> NodeStatus {
             Err(refusal) => refused(refusal.advice(&hello.agreement)),
         }
     };
-    let (state, reason) = match (facts.unfit(), marker.map(|text| text.parse()).transpose()) {
+    let full = facts.memory_percent.is_some_and(|percent| 100 <= percent).then(|| OUT_OF_MEMORY.to_owned());
+    let (state, reason) = match (facts.unfit().or(full), marker.map(|text| text.parse()).transpose()) {
         (Some(reason), _) => refused(reason),
         (None, Err(_)) => refused(HandshakeRefusal::Corrupt.advice(&hello.agreement)),
         (None, Ok(marker)) => handshake(marker),

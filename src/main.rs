@@ -12,7 +12,7 @@ use redlockd::auth::{self, BearerToken, Digest};
 use redlockd::bench::{self, BenchOptions, Report};
 use redlockd::cli::{self, BenchArgs, Command, ExecArgs, NewTokenArgs, TokenCommand};
 use redlockd::config::{Config, Layered};
-use redlockd::exec::{self, Ended, ExecOptions};
+use redlockd::exec::{self, ExecOptions};
 use redlockd::healthcheck::healthcheck;
 use redlockd::metrics::Metrics;
 use redlockd::redlock::Redlock;
@@ -26,20 +26,12 @@ use tracing::info;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Of a doctor that could examine nothing: 1 and 2 are what it found.
-const NOT_EXAMINED: u8 = 3;
-
 fn main() -> ExitCode {
-    let command = std::env::args().nth(1);
     match cli::parse().map_err(|error| error.to_string()).and_then(run) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("redlockd: {error}");
-            match command.as_deref() {
-                Some("doctor") => ExitCode::from(NOT_EXAMINED),
-                Some("exec") => ExitCode::from(Ended::Refused.code()),
-                _ => ExitCode::FAILURE,
-            }
+            ExitCode::from(cli::failure_code(1))
         }
     }
 }

@@ -25,7 +25,8 @@ ONLY_IN_TROUBLE = {"RedlockdQuorumLost", "RedlockdQuorumAtRisk", "RedlockdNodeDo
 # Shown to fire by tests/alerts/alerts_test.yaml, where clocks and hours cost nothing.
 ONLY_IN_OTHER_TROUBLE = {
     "RedlockdNodeQuarantinedTooLong", "RedlockdClockOffset", "RedlockdSecondRounds", "RedlockdUnsafe", "RedlockdGone", "RedlockdRosterStale",
-    "RedlockdIssuerStale", "RedlockdCertificatesStale", "RedlockdCertificateEnds", "RedlockdLimitsHit", "RedlockdCallersRefused", "RedlockdAuditLost",
+    "RedlockdIssuerStale", "RedlockdCertificatesStale", "RedlockdCertificateEnds", "RedlockdHandshakesRefused",
+    "RedlockdLimitsHit", "RedlockdCallersRefused", "RedlockdAuditLost",
 }
 
 

@@ -64,7 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version }}
 {{- if and .Values.settings.jwks (not (and .Values.settings.jwt_issuer .Values.settings.jwt_audience)) -}}
 {{- fail "settings: jwks counts with jwt_issuer and jwt_audience only" -}}
 {{- end -}}
-{{- if and (hasPrefix "http" (default "" .Values.settings.jwks)) .Values.networkPolicy.enabled (not .Values.networkPolicy.extraEgress) -}}
+{{- if and (hasPrefix "http" (lower (default "" .Values.settings.jwks))) .Values.networkPolicy.enabled (not .Values.networkPolicy.extraEgress) -}}
 {{- fail "networkPolicy: no rule lets the gateways reach the issuer behind settings.jwks; add one to networkPolicy.extraEgress" -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled .Values.tls.existingSecret -}}

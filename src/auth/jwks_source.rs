@@ -46,7 +46,16 @@ impl JwksSource {
         }
     }
 
-    /// Puts the keys in force, and every change of them, for ever. Keys that can't be had change nothing but the log and `stale`.
+    /// Puts the keys in force that can be had now, so that a gateway that says that it is ready knows whom its issuer knows.
+    pub async fn begin(&self, issuer: &Issuer, stale: &IntGauge) {
+        let text = match self {
+            Self::File(path) => followed::read(path).map_err(JwksError::from),
+            Self::Url(url) => fetch(url, FETCH_TIMEOUT).await.map_err(JwksError::from),
+        };
+        put_in_force(issuer, stale, text);
+    }
+
+    /// Puts every change of the keys in force, for ever. Keys that can't be had change nothing but the log and `stale`.
     pub async fn follow(self, issuer: Arc<Issuer>, stale: IntGauge) {
         match self {
             Self::File(path) => {
@@ -56,17 +65,20 @@ impl JwksSource {
                     put_in_force(&issuer, &stale, contents.map_err(JwksError::from).map(|text| text.concat()));
                 }
             }
-            Self::Url(url) => loop {
-                let is_there = put_in_force(&issuer, &stale, fetch(&url, FETCH_TIMEOUT).await.map_err(JwksError::from));
-                // Not sooner, whatever tokens name: anybody can make one with a key that does not exist.
-                sleep(SOON).await;
-                if is_there {
-                    tokio::select! {
-                        () = sleep(INTERVAL - SOON) => {}
-                        () = issuer.unknown_key.notified() => {}
+            Self::Url(url) => {
+                let mut is_there = issuer.has_keys();
+                loop {
+                    // Not sooner, whatever tokens name: anybody can make one with a key that does not exist.
+                    sleep(SOON).await;
+                    if is_there {
+                        tokio::select! {
+                            () = sleep(INTERVAL - SOON) => {}
+                            () = issuer.unknown_key.notified() => {}
+                        }
                     }
+                    is_there = put_in_force(&issuer, &stale, fetch(&url, FETCH_TIMEOUT).await.map_err(JwksError::from));
                 }
-            },
+            }
         }
     }
 }

@@ -37,7 +37,9 @@ impl Config {
         }
         let nodes = nodes(layered)?;
         let lock_prefix = lock_prefix(layered)?;
-        let members = Members::of(nodes.iter().map(|node| node.name().as_str()), &lock_prefix).with_margin(clock_jump_margin);
+        let members = Members::of(nodes.iter().map(|node| node.name().as_str()), &lock_prefix)
+            .with_margin(clock_jump_margin)
+            .with_trust(settings.trust_persistence.unwrap_or_default());
         let tls = tls(layered)?;
         let tokens = tokens(layered, tls.as_ref().is_some_and(|files| files.client_ca.is_some()))?;
         let config = Self {
@@ -165,7 +167,14 @@ fn tls(layered: &Layered) -> Result<Option<TlsFiles>, ConfigError> {
         return if client_ca.is_none() { Ok(None) } else { Err(impossible(layered, "tls_client_ca_file", alone)) };
     };
     let files = TlsFiles { certificate, key, client_ca };
-    files.read().map_err(|error| impossible(layered, "tls_cert_file", error.to_string()))?;
+    files.read().map_err(|error| {
+        let name = match error.path() {
+            path if Some(path) == files.client_ca.as_deref() => "tls_client_ca_file",
+            path if path == files.key => "tls_key_file",
+            _ => "tls_cert_file",
+        };
+        impossible(layered, name, error.to_string())
+    })?;
     Ok(Some(files))
 }
 

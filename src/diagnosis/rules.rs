@@ -240,7 +240,7 @@ mod tests {
             persistence: Persistence::EveryChange,
             replicas: 0,
             evicted: 0,
-            was_replica: false,
+            followed: None,
             memory_percent: Some(10),
         };
         let status = NodeStatus { state: NodeState::Up, reason: None, round_trip: Some(Duration::from_millis(1)), facts: Some(facts) };

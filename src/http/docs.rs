@@ -105,6 +105,9 @@ pub struct IdempotencyParam {
     /// The same as `lease_id`.
     #[param(rename = "Idempotency-Key", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     idempotency_key: Option<String>,
+    /// The same as `lease_id`.
+    #[param(rename = "Lease-Id", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
+    lease_id: Option<String>,
     /// `wait=10`, in seconds: the same as `wait` (RFC 7240).
     #[param(rename = "Prefer", example = "wait=10", nullable = false)]
     prefer: Option<String>,

@@ -1,5 +1,7 @@
 //! What a node says of itself, and whether it is fit to vote.
 
+use std::fmt::Write;
+
 /// What an operator has to know about a server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeFacts {
@@ -17,8 +19,8 @@ pub struct NodeFacts {
     pub replicas: u32,
     /// Keys that it has evicted since it was started.
     pub evicted: u64,
-    /// It was promoted: what it knows is what its last master knew.
-    pub was_replica: bool,
+    /// The history that it followed as a replica, if it was promoted: what it knows is what its last master knew.
+    pub followed: Option<String>,
     /// How much of its maxmemory is in use; none where there is no limit.
     pub memory_percent: Option<u64>,
 }
@@ -56,6 +58,19 @@ impl Persistence {
 }
 
 impl NodeFacts {
+    /// What the memory of this process has been through: its start, evictions, and promotions. The handshake script makes
+    /// the same of the same answers.
+    pub fn memory(&self) -> String {
+        let mut memory = self.run_id.clone();
+        if 0 < self.evicted {
+            let _ = write!(memory, "+{}", self.evicted);
+        }
+        if let Some(history) = &self.followed {
+            let _ = write!(memory, "-{}", history.get(..16).unwrap_or(history));
+        }
+        memory
+    }
+
     /// Why this server must not be used, and what to do, if so.
     pub fn unfit(&self) -> Option<String> {
         match (self.mode.as_str(), self.role.as_str(), self.eviction.as_str()) {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A hash of the names of all nodes, of the lock prefix and of the clock jump margin: two gateways that differ in one of
-/// them can grant one lock twice.
+/// A hash of the names of all nodes, of the lock prefix, of the clock jump margin and of whether disks are trusted: two
+/// gateways that differ in one of them can grant one lock twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Members(u64);
 
@@ -22,6 +22,11 @@ impl Members {
     pub fn with_margin(self, clock_jump_margin: Duration) -> Self {
         let margin = clock_jump_margin.as_millis() as u64;
         if margin == 0 { self } else { Self(hashed(self.0, margin.to_be_bytes())) }
+    }
+
+    /// The same where nodes that write every change to disk vote at once after a restart; otherwise what it always was.
+    pub fn with_trust(self, trusts_persistence: bool) -> Self {
+        if trusts_persistence { Self(hashed(self.0, *b"disk")) } else { self }
     }
 }
 
@@ -57,6 +62,8 @@ mod tests {
         }
         assert_ne!(members, Members::of(["a", "b", "c"], ""));
         assert_ne!(members, members.with_margin(Duration::from_secs(2)));
+        assert_ne!(members, members.with_trust(true));
+        assert_eq!(members, members.with_margin(Duration::ZERO).with_trust(false));
         // What is on the nodes outlives a release.
         assert_eq!(Members::of(["a"], "").to_string(), "089be207b544f1e4");
         assert_eq!(members.to_string().parse(), Ok(members));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore, ServerConfig};
@@ -27,6 +28,9 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// How much later than now a certificate may begin: clocks differ.
+const SOON: Duration = Duration::from_secs(60);
+
 /// Why certificates can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
@@ -34,6 +38,16 @@ pub enum TlsError {
     Pem(#[from] PemError),
     #[error("{path}: {problem}", path = .path.display())]
     Unusable { path: PathBuf, problem: String },
+}
+
+impl TlsError {
+    /// Which file it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Pem(PemError::Unreadable(error)) => &error.path,
+            Self::Pem(PemError::Missing { path, .. }) | Self::Unusable { path, .. } => path,
+        }
+    }
 }
 
 impl TlsFiles {
@@ -86,10 +100,18 @@ impl TlsFiles {
             }
         };
         let (chain, key) = (pem::certificates(&self.certificate, &contents[0])?, pem::key(&self.key, &contents[1])?);
-        let (now, end) = (UnixTime::now(), end_of(&chain).map_err(|error| unusable(&self.certificate, &error))?);
+        let [begin, end] = validity(&chain).map_err(|error| unusable(&self.certificate, &error))?;
+        let now = UnixTime::now();
         // Clients would refuse it. One that begins in a moment is as good as valid.
-        if end < now {
-            return Err(unusable(&self.certificate, &webpki::Error::CertExpired { time: now, not_after: end }));
+        let problem = if end < now {
+            format!("the certificate is over since {}", date(end))
+        } else if now.as_secs() + SOON.as_secs() < begin.as_secs() {
+            format!("the certificate is not valid before {}", date(begin))
+        } else {
+            String::new()
+        };
+        if !problem.is_empty() {
+            return Err(TlsError::Unusable { path: self.certificate.clone(), problem });
         }
         let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&self.key, &error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -97,27 +119,31 @@ impl TlsFiles {
     }
 }
 
-/// When the first of `chain` is over.
-fn end_of(chain: &[CertificateDer<'_>]) -> Result<UnixTime, webpki::Error> {
+/// From when to when the first of `chain` is valid.
+fn validity(chain: &[CertificateDer<'_>]) -> Result<[UnixTime; 2], webpki::Error> {
     let certificate = chain.first().ok_or(webpki::Error::BadDer)?;
     let parsed = webpki::EndEntityCert::try_from(certificate)?;
-    // It need not be one that vouches for itself: its time is looked at before anything else, and on the last of all days
-    // that is what is wrong with it.
+    // It need not be one that vouches for itself: its time is looked at before anything else, and on the first and on the
+    // last of all days that is what is wrong with it.
     let itself = [webpki::anchor_from_trusted_cert(certificate)?];
-    let verified = parsed.verify_for_usage(
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all,
-        &itself,
-        &[],
-        UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX)),
-        webpki::KeyUsage::server_auth(),
-        None,
-        None,
-    );
-    match verified {
-        Err(webpki::Error::CertExpired { not_after, .. }) => Ok(not_after),
-        Err(error) => Err(error),
-        Ok(_) => Err(webpki::Error::InvalidCertValidity),
+    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    let wrong_at = |seconds: u64| {
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        parsed.verify_for_usage(algorithms, &itself, &[], then, webpki::KeyUsage::server_auth(), None, None).err()
+    };
+    match (wrong_at(0), wrong_at(u64::MAX)) {
+        (Some(webpki::Error::CertNotValidYet { not_before, .. }), Some(webpki::Error::CertExpired { not_after, .. })) => Ok([not_before, not_after]),
+        (Some(error @ webpki::Error::InvalidCertValidity), _) => Err(error),
+        _ => Err(webpki::Error::BadDerTime),
     }
+}
+
+/// For a log.
+fn date(time: UnixTime) -> String {
+    i64::try_from(time.as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "?".to_owned(), |time| time.to_string())
 }
 
 /// The certificates in force. Clones share them.

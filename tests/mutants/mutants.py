@@ -65,7 +65,7 @@ MUTANTS = [
     Mutant("after a refusal among the first the others wait", FLIGHT, "Verdict::Pending if progress.has_heard_all_asked() => self.widen(progress),", "Verdict::Pending if progress.has_heard_all_asked() && progress.unasked.is_empty() => self.widen(progress),"),
     Mutant("what was evicted is forgotten", HANDSHAKE_LUA, "if evicted ~= '0' then run = run .. '+' .. evicted end", ""),
     Mutant("a promotion is nothing", HANDSHAKE_LUA, "if string.match(before, '[^0]') then run = run .. '-' .. string.sub(before, 1, 16) end", ""),
-    Mutant("a disk is believed that was seen to lack something", REDIS_HANDSHAKE, "facts.was_replica || 0 < facts.evicted || greeter.last.knows_better(&facts.run_id)", "false"),
+    Mutant("a disk is believed that was seen to lack something", REDIS_HANDSHAKE, "facts.followed.is_some() || 0 < facts.evicted || greeter.last.knows_better(&facts.run_id)", "false"),
     Mutant("a disk that lacked something before the restart is believed", HANDSHAKE, "is_restarted && old.durable && hello.durable == Some(true)", "is_restarted && hello.durable == Some(true)"),
     Mutant("a release reaches beyond the nodes' time", RELEASE, "up_to: up_to.min(now) });", "up_to });"),
     Mutant("a margin for clocks that jump is not taken", ATTEMPT, "let valid_for = validity(ttl, self.terms.margin);", "let valid_for = validity(ttl, Duration::ZERO);"),

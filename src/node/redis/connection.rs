@@ -155,6 +155,9 @@ impl bb8::ErrorSink<Fault> for Failures {
     }
 }
 
+/// Why a server that is there can't take part, and what to do.
+pub const OUT_OF_MEMORY: &str = "it is out of memory, so it can't write and does not vote; raise its maxmemory, or keep other data elsewhere";
+
 /// Names what kept us from using a server, without its address or anything that we sent.
 pub fn connect_fault(error: &redis::RedisError) -> Fault {
     let code = error.code().unwrap_or_default();
@@ -164,6 +167,7 @@ pub fn connect_fault(error: &redis::RedisError) -> Fault {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
             Fault::Refused("the node refuses the user or the password; check the credentials in its address".into())
         }
+        "OOM" => Fault::Refused(OUT_OF_MEMORY.into()),
         _ if error.is_connection_refusal() => Fault::NotSent("connection refused".into()),
         _ if error.is_timeout() => Fault::NotSent("no answer in time".into()),
         _ if error.is_io_error() => Fault::NotSent(format!("cannot talk to the node: {error}")),

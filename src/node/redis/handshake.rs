@@ -47,7 +47,7 @@ pub async fn certify(redis: &mut MultiplexedConnection, greeter: &Greeter, fresh
 
 /// Whether all that this server ever answered is on its disk; none if that can't be told now, or is not to be believed.
 fn durability(greeter: &Greeter, facts: &NodeFacts) -> Option<bool> {
-    let is_doubtful = facts.was_replica || 0 < facts.evicted || greeter.last.knows_better(&facts.run_id);
+    let is_doubtful = facts.followed.is_some() || 0 < facts.evicted || greeter.last.knows_better(&facts.run_id);
     if greeter.trusts_persistence && !is_doubtful { facts.persistence.is_durable() } else { None }
 }
 

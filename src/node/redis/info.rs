@@ -60,7 +60,7 @@ impl<'a> Info<'a> {
             persistence: Persistence::Unknown,
             replicas: self.number("connected_slaves") as u32,
             evicted: self.number("evicted_keys"),
-            was_replica: self.get("master_replid2").bytes().any(|byte| byte != b'0'),
+            followed: Some(self.get("master_replid2")).filter(|id| id.bytes().any(|byte| byte != b'0')).map(str::to_owned),
             memory_percent: (0 < limit).then(|| self.number("used_memory") * 100 / limit),
         }
     }

@@ -21,9 +21,9 @@ pub use address::{NodeAddress, NodeAddressError};
 use batch::VotingScript;
 pub use certificates::NodeCertificates;
 use connection::{Failures, Manager, NodeConnection};
-pub use connection::{Greeter, LastSeen};
+pub use connection::{Greeter, LastSeen, OUT_OF_MEMORY};
 
-use super::{BatchReply, BoxFuture, Command, Connections, Fault, Node, Probe, Said, Survey};
+use super::{BatchReply, BoxFuture, Command, Connections, Epoch, Fault, Node, Probe, Said, Survey};
 use crate::lease::Abstention;
 
 /// How long a connection, with its handshake, may take. Longer than a call, because it is half a dozen of them.
@@ -49,6 +49,8 @@ pub struct RedisNode {
     /// Probes have a connection of their own, so that load and a full pool don't look like a dead node.
     prober: Manager,
     probe_connection: Mutex<Option<NodeConnection>>,
+    /// What the node was certified as when it was last probed: under another epoch it would not vote.
+    epoch: std::sync::Mutex<Option<Arc<str>>>,
     script: Arc<VotingScript>,
 }
 
@@ -68,7 +70,7 @@ impl RedisNode {
             .error_sink(Box::new(failures.clone()))
             .build_unchecked(Manager::new(settings.greeter.clone(), Arc::clone(&script))?);
         let prober = Manager::new(settings.greeter, Arc::clone(&script))?;
-        Ok(Self { pool, failures, prober, probe_connection: Mutex::new(None), script })
+        Ok(Self { pool, failures, prober, probe_connection: Mutex::new(None), epoch: std::sync::Mutex::default(), script })
     }
 
     /// Sends the batch again, once, if the server had lost its scripts: then it carried nothing out.
@@ -82,6 +84,11 @@ impl RedisNode {
     /// None if the server does not know the script.
     async fn call_once(&self, commands: &[Arc<Command>], deadline: Instant) -> Result<Option<BatchReply>, Fault> {
         let mut connection = timeout_at(deadline, self.connection()).await.unwrap_or_else(|_| Err(no_connection()))?;
+        if self.is_another(&connection.certified.epoch) {
+            // The node has begun a new one since, and what it was told under the old one it would refuse.
+            connection.broken = true;
+            timeout_at(deadline, connection.greet(self.prober.greeter(), false)).await.unwrap_or_else(|_| Err(no_connection()))?;
+        }
         let call = self.script.encode(&connection.certified.epoch, commands);
         connection.broken = true;
         let value = match timeout_at(deadline, answer_to(&mut connection.redis, &call)).await {
@@ -94,6 +101,14 @@ impl RedisNode {
         let reply = self.script.decode(value, commands).map_err(|_| Fault::Lost("the node's answer is not one of ours".into()))?;
         connection.broken = reply.answers.iter().any(|answer| matches!(answer, Err(Abstention::Epoch | Abstention::ClockBack)));
         Ok(Some(reply))
+    }
+
+    fn is_another(&self, epoch: &Epoch) -> bool {
+        self.last_epoch().as_ref().is_some_and(|last| *last != epoch.text)
+    }
+
+    fn last_epoch(&self) -> std::sync::MutexGuard<'_, Option<Arc<str>>> {
+        self.epoch.lock().expect("no code panics while it holds this")
     }
 
     /// Keeps an idle connection from being closed by the server, or finds out that it was, before a request does.
@@ -127,6 +142,7 @@ impl RedisNode {
             None => self.prober.greet(fresh).await,
         }?;
         let certified = connection.certified.clone();
+        *self.last_epoch() = Some(Arc::clone(&certified.epoch.text));
         *kept = Some(connection);
         Ok(Probe { quarantine_left: certified.quarantine_left, round_trip: certified.round_trip, facts: certified.facts })
     }

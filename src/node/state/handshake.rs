@@ -48,7 +48,7 @@ impl HandshakeRefusal {
                 marker.node
             ),
             Self::OtherSettings(marker) if marker.agreement.members != ours.members => {
-                "other gateways use another list of nodes, other names for them, another lock_prefix or another clock_jump_margin; use the same everywhere, or raise generation to change it"
+                "other gateways use another list of nodes, other names for them, another lock_prefix, clock_jump_margin or trust_persistence; use the same everywhere, or raise generation to change it"
                     .to_owned()
             }
             Self::OtherSettings(marker) => format!(

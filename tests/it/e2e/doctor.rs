@@ -67,6 +67,9 @@ fn settings_that_differ_between_gateways_are_found_and_so_is_a_node_that_is_away
     let (code, document) = doctor(&urls(&servers), &["--max-ttl=2m"]);
     assert_eq!(code, 2);
     assert!(codes(&document).is_superset(&set(["refused n1", "refused n2", "down n3", "no_quorum all"])), "{document}");
+    // One that trusts disks would decide for one that does not.
+    let (_, trusting) = doctor(&urls(&servers), &["--max-ttl=1m", "--trust-persistence"]);
+    assert!(codes(&trusting).is_superset(&set(["refused n1", "refused n2"])), "{trusting}");
     let reason = document["nodes"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("max_ttl 1m") && reason.contains("2m"), "{reason}");
 }
@@ -84,6 +87,56 @@ fn a_gateway_finds_the_same_and_counts_it() {
     assert!(of_gateway.contains("even_nodes all"));
     let count = "redlockd_findings{code=\"one_host\",severity=\"warning\"} 1";
     assert!(gateway.get("/metrics").ok().body.contains(count), "{count}");
+}
+
+/// What is over: the doctor must see what the gateway sees, that they vote again.
+#[test]
+fn nodes_that_evicted_or_followed_once_are_not_quarantined_for_ever() {
+    const SHORT: &[&str] = &["--max-ttl=1s", "--default-ttl=500ms", "--clock-window=50ms"];
+    let _machine = machine_to_itself();
+    let servers = redis_servers::<3>();
+    let gateway = Gateway::on(&servers, SHORT);
+    for (name, value) in [("maxmemory-policy", "volatile-ttl"), ("maxmemory", "1")] {
+        servers[0].run::<()>(&["CONFIG", "SET", name, value]);
+    }
+    // It evicts what will expire, and has no room all the same.
+    assert!(redis::cmd("SET").arg("another").arg("x").query::<()>(&mut servers[0].connect()).is_err());
+    gateway.until_nodes_are("refused", 1);
+    for (name, value) in [("maxmemory", "0"), ("maxmemory-policy", "noeviction")] {
+        servers[0].run::<()>(&["CONFIG", "SET", name, value]);
+    }
+    // Nobody answers there, so it keeps what it has.
+    servers[1].run::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    gateway.until_nodes_are("refused", 1);
+    servers[1].run::<()>(&["REPLICAOF", "NO", "ONE"]);
+    gateway.until_nodes_are("up", 3);
+    let (_, document) = doctor(&urls(&servers), &[SHORT, &["--bootstrap"]].concat());
+    let states: Vec<_> = document["nodes"].as_array().unwrap().iter().map(|node| node["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["up"; 3], "{document}");
+}
+
+#[test]
+fn a_node_without_memory_is_no_node_that_is_down() {
+    let _machine = machine_to_itself();
+    let servers = redis_servers::<3>();
+    let gateway = Gateway::on(&servers, &["--node-timeout=5s"]);
+    servers[..2].iter().for_each(|server| server.run::<()>(&["CONFIG", "SET", "maxmemory", "1mb"]));
+    gateway.until_nodes_are("refused", 2);
+    let (code, document) = doctor(&urls(&servers), &[]);
+    let expected = set(["refused n1", "refused n2", "no_quorum all"]);
+    for found in [&document, &gateway.get("/nodes").ok().json()] {
+        assert!(codes(found).is_superset(&expected), "{found}");
+        assert!(found["nodes"][0]["reason"].as_str().unwrap().contains("out of memory"), "{found}");
+    }
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn a_mistake_of_usage_is_not_taken_for_a_finding() {
+    let directory = tempfile::tempdir().unwrap();
+    let code = |arguments: &[&str]| redlockd(directory.path()).args(arguments).output().unwrap().status.code();
+    assert_eq!([code(&["doctor", "--nope"]), code(&["exec", "--nope"]), code(&["bench", "--nope"])], [Some(3), Some(125), Some(2)]);
+    assert_eq!(code(&["doctor", "--help"]), Some(0));
 }
 
 #[test]

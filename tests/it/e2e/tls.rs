@@ -93,10 +93,30 @@ fn a_certificate_that_is_over_is_not_put_in_force() {
     std::fs::rename(&over.certificate, &files.certificate).unwrap();
     std::fs::rename(&over.key, &files.key).unwrap();
     eventually("it says so", || gateway.log().contains("the certificates stay as they are").then_some(()));
-    assert!(gateway.log().contains("CertExpired"), "{}", gateway.log());
+    assert!(gateway.log().contains("is over since 2021-01-01T00:00:00Z"), "{}", gateway.log());
     HttpClient::over_tls(gateway.address(), authority.client(None)).ask("POST", "/locks/a", &[]).unwrap().ok();
     let output = redlockd(directory.path()).arg("config").args(flags(&files)).output().unwrap();
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("CertExpired"), "{output:?}");
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("is over since 2021-01-01T00:00:00Z"), "{output:?}");
+}
+
+#[test]
+fn a_certificate_that_begins_later_is_not_put_in_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path(), "ours");
+    let later = authority.issue_for(&["localhost"], 2090..2100);
+    let output = redlockd(directory.path()).arg("config").args(flags(&later)).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("tls_cert_file") && said.contains("is not valid before 2090-01-01T00:00:00Z"), "{said}");
+}
+
+#[test]
+fn a_key_of_another_certificate_is_named_as_the_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new(directory.path(), "ours");
+    let [one, other] = [(); 2].map(|()| authority.issue(&["localhost"]));
+    let output = redlockd(directory.path()).arg("config").args(flags(&CertificateFiles { key: other.key, ..one })).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("tls_key_file"), "{said}");
 }
 
 #[test]
