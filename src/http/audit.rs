@@ -46,6 +46,13 @@ impl Deed {
         Self { audit: audit.clone(), event, asking, key, outcome, owner: None, fencing_token: None, reason: None }
     }
 
+    /// Another deed of the same caller on the same lock and grant.
+    pub fn of_the_same(&self, event: &'static str) -> Self {
+        let mut deed = Self::new(&self.audit, event, self.key.clone(), self.asking.clone(), ABANDONED);
+        deed.fencing_token = self.fencing_token;
+        deed
+    }
+
     /// The problem that is answered, after it was made the outcome.
     pub fn fail(&mut self, problem: impl Into<Problem>) -> Problem {
         let problem = problem.into();

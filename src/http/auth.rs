@@ -32,6 +32,7 @@ pub struct Undecided {
 }
 
 /// Who asks, and from where.
+#[derive(Clone)]
 pub struct Asking {
     pub caller: Caller,
     pub address: Option<IpAddr>,
@@ -92,6 +93,17 @@ impl Undecided {
             Deed::refuse::<A>(&state.audit, key, asking);
         }
         Err(forbidden(state, detail))
+    }
+}
+
+impl<A> OnLock<A> {
+    /// Fails unless the caller may do `B` to the lock as well.
+    pub fn also<B: Permission>(&self, state: &AppState) -> Result<(), Problem> {
+        let (key, action) = (&self.key, B::ACTION);
+        if self.asking.caller.may(action, key) {
+            return Ok(());
+        }
+        Err(forbidden(state, format!("You may not {action} the lock {:?}, which this takes; a grant for it would be {action}:{key}.", key.as_str())))
     }
 }
 

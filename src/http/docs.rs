@@ -96,6 +96,9 @@ pub struct AcquireParams {
     /// Your own id for this lease, so that a repeat after a lost answer gets the same lease.
     #[param(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     lease_id: Option<String>,
+    /// With `Accept: text/event-stream` only: the lock is held no longer than this.
+    #[param(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    max_lifetime: Option<String>,
 }
 
 #[derive(IntoParams)]
@@ -126,6 +129,8 @@ pub struct AcquireBody {
     owner: Option<String>,
     #[schema(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     lease_id: Option<String>,
+    #[schema(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    max_lifetime: Option<String>,
 }
 
 /// The options of an extend.

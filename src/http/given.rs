@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use http_body::Body as _;
@@ -14,6 +14,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::time::timeout;
 
+use super::options::Hold;
 use super::path::decode;
 use super::problem::Problem;
 use super::state::AppState;
@@ -120,6 +121,23 @@ impl Given {
         Ok(wait)
     }
 
+    /// How the lock is to be held, if the client wants to read events.
+    pub fn hold(&mut self) -> Result<Option<Hold>, Problem> {
+        let max_lifetime = self.take("max_lifetime").map(|text| duration("max_lifetime", &text)).transpose()?;
+        let accepted = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let mut kinds = accepted.filter_map(|range| range.split(';').next());
+        let wants_events = kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"));
+        match max_lifetime {
+            _ if wants_events && max_lifetime.is_some_and(|lifetime| lifetime.is_zero()) => {
+                Err(Problem::invalid("max_lifetime: it must be longer than 0; leave it out to hold the lock for as long as the connection lives."))
+            }
+            Some(_) if !wants_events => Err(Problem::invalid(
+                "max_lifetime: it goes with Accept: text/event-stream only; a lease that you extend yourself lives as long as you extend it.",
+            )),
+            _ => Ok(wants_events.then_some(Hold { max_lifetime })),
+        }
+    }
+
     pub fn take(&mut self, name: &str) -> Option<String> {
         let at = self.values.iter().position(|(known, _)| known == name)?;
         Some(self.values.swap_remove(at).1)
@@ -205,7 +223,9 @@ fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
         serde_json::Value::String(text) => Ok(text),
         serde_json::Value::Number(number) if name == "fencing_token" => Ok(number.to_string()),
         // The value is not repeated: it may be a lease id.
-        _ if ["ttl", "wait"].contains(&name) => Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\"."))),
+        _ if ["ttl", "wait", "max_lifetime"].contains(&name) => {
+            Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\".")))
+        }
         _ => Err(Problem::invalid(format!("{name}: it must be a string in the body."))),
     }
 }

@@ -1,19 +1,22 @@
 //! One lock: acquire, extend, release, inspect.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, body::Body};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::audit::{self, Deed};
 use super::auth::{Acquire, Extend, Force, Inspect, OnLock, Release, Undecided};
 use super::body::{HolderBody, LeaseBody, LockBody, LockState, ReleaseBody, VotesBody, renew_after, rfc3339};
 use super::grant_body::GrantBody;
-use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, LEASE_ID, NoOptions, ReleaseOptions};
+use super::hold::{Holding, Wire};
+use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, Hold, LEASE_ID, NoOptions, ReleaseOptions};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
 use super::state::{Admitted, AppState};
+use crate::lease::Grant;
 use crate::redlock::{AcquireRequest, Inspected, Redlock, Released};
 
 /// Who holds a lock is old news a moment later, and a lease id is a secret.
@@ -24,12 +27,15 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 /// Acquire a lock
 ///
 /// Tries once, or waits for its turn for as long as `wait` says. The answer is 200 only if the lock is yours; stop using it `waited_ms` + `valid_for_ms` after you sent the request.
+///
+/// With `Accept: text/event-stream` the gateway renews the lease for as long as the connection lives, and releases the lock when it ends. Stop when the stream ends, at an event `lost`, and after a sixth of the ttl without a byte. At `draining` another gateway can go on: repeat the request there with the same `lease_id`.
 #[utoipa::path(
     post, path = "/locks/{*key}", tag = "locks",
     params(super::docs::KeyParam, super::docs::AcquireParams, super::docs::IdempotencyParam),
     request_body(content = Option<super::docs::AcquireBody>, description = "The same options as in the query.", content_type = "application/json"),
     responses(
-        (status = 200, description = "The lock is yours.", body = LeaseBody,
+        (status = 200, description = "The lock is yours. With `Accept: text/event-stream` for as long as the connection lives: the events `acquired` (with this body), `extended`, `lost` and `draining`.",
+            content((LeaseBody = "application/json"), (String = "text/event-stream")),
             headers(("Lease-Id" = String, description = "As in the body."), ("Fencing-Token" = u64, description = "As in the body."))),
         (status = 429, description = "`too_many_waiters`: as many requests wait as may; `rate_limited`: the caller asks more often than it may.", body = ProblemBody, content_type = "application/problem+json",
             headers(("Retry-After" = u64, description = "Seconds until the next request is allowed."))),
@@ -38,12 +44,22 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock<Acquire>, options: AcquireOptions) -> Result<Response, Problem> {
-    let AcquireOptions { ttl, wait, owner, lease } = options;
+pub async fn acquire(
+    State(state): State<AppState>,
+    _: Admitted,
+    wire: Option<Extension<Wire>>,
+    allowed: OnLock<Acquire>,
+    options: AcquireOptions,
+) -> Result<Response, Problem> {
+    let AcquireOptions { ttl, wait, owner, lease, hold } = options;
+    if hold.is_some() {
+        allowed.also::<Extend>(&state)?;
+    }
     let owner = owner.or_else(|| allowed.asking.caller.name().cloned());
     let mut deed = Deed::begin(&state.audit, allowed);
     deed.owner = owner.clone();
     let request = AcquireRequest { key: deed.key.clone(), lease, ttl, owner: owner.clone() };
+    let begun = Instant::now();
     let acquired = state.redlock.wait_for(request, wait.time).await.map_err(|error| deed.fail(error))?;
     deed.fencing_token = Some(acquired.grant.fencing_token);
     let body = LeaseBody {
@@ -61,13 +77,20 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, allowed: OnLock
     };
     let json = serde_json::to_vec(&body).map_err(|_| Problem::internal("The answer could not be written."))?;
     let lease_id = HeaderValue::from_str(acquired.lease.reveal()).map_err(|_| Problem::internal("The answer could not be written."))?;
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (LEASE_ID, lease_id),
-        (FENCING_TOKEN, HeaderValue::from(body.fencing_token)),
-        NO_STORE,
-    ];
-    let mut response = (headers, Body::new(GrantBody::new(Bytes::from(json), acquired, deed))).into_response();
+    let kind = if hold.is_some() { "text/event-stream" } else { "application/json" };
+    let headers =
+        [(CONTENT_TYPE, HeaderValue::from_static(kind)), (LEASE_ID, lease_id), (FENCING_TOKEN, HeaderValue::from(body.fencing_token)), NO_STORE];
+    let answer = match hold {
+        None => Body::new(GrantBody::new(Bytes::from(json), acquired, deed)),
+        Some(Hold { max_lifetime }) => {
+            let Grant { fencing_token, valid_for, .. } = acquired.grant;
+            let (lease, asked) = (acquired.lease.clone(), begun + acquired.waited);
+            // Whoever is gone by now is noticed as the holder of any other moment is.
+            acquired.keep();
+            Holding { lease, fencing_token, ttl, asked, valid_for, max_lifetime }.begin(state, &json, deed, wire.map(|Extension(wire)| wire))
+        }
+    };
+    let mut response = (headers, answer).into_response();
     if let Some(seconds) = wait.preference {
         let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits may stand in a header");
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);

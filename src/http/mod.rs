@@ -7,6 +7,7 @@ mod correlation;
 mod docs;
 mod given;
 mod grant_body;
+mod hold;
 mod list;
 mod locks;
 mod nodes;
@@ -26,6 +27,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use docs::openapi;
+pub use hold::Wire;
 pub use nodes::{FindingBody, NodeBody};
 pub use probes::is_watching;
 pub use problem::too_many_connections;

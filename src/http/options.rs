@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::HeaderName;
 
 use super::given::{Given, excerpt};
+use super::hold::SHORTEST_TTL;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::lease::{FencingToken, LeaseId, OwnerLabel, Ttl};
@@ -16,6 +17,14 @@ pub struct AcquireOptions {
     pub wait: Wait,
     pub owner: Option<OwnerLabel>,
     pub lease: Option<LeaseId>,
+    /// The lease is to live as long as the connection.
+    pub hold: Option<Hold>,
+}
+
+/// How a lease is to be held.
+pub struct Hold {
+    /// For no longer than this, from the grant on.
+    pub max_lifetime: Option<Duration>,
 }
 
 /// How long a client is willing to wait for a lock.
@@ -70,12 +79,19 @@ impl FromRequest<AppState> for AcquireOptions {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        let mut given = Given::of(request, &["ttl", "wait", "owner", "lease_id"]).await?;
+        let mut given = Given::of(request, &["ttl", "wait", "owner", "lease_id", "max_lifetime"]).await?;
         given.header(&IDEMPOTENCY_KEY, "lease_id")?;
         given.header(&LEASE_ID, "lease_id")?;
         let preference = given.prefer_wait()?;
         let wait = Wait { time: given.wait(state)?, preference };
-        Ok(Self { ttl: given.ttl(state)?, wait, owner: given.owner()?, lease: given.lease()? })
+        let hold = given.hold()?;
+        let ttl = given.ttl(state)?;
+        if hold.is_some() && ttl.get() < SHORTEST_TTL {
+            let detail =
+                format!("ttl: {} ms are too few to hold a lock by a connection; at least {} ms are.", ttl.as_millis(), SHORTEST_TTL.as_millis());
+            return Err(Problem::invalid(detail));
+        }
+        Ok(Self { ttl, wait, owner: given.owner()?, lease: given.lease()?, hold })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
+use tokio::sync::Notify;
 
 use super::problem::Problem;
 use crate::audit::Audit;
@@ -75,15 +76,31 @@ impl RunsOn {
 
 /// Whether the service is shutting down: new acquires are refused, holders may still extend and release.
 #[derive(Clone, Default, Debug)]
-pub struct Draining(Arc<AtomicBool>);
+pub struct Draining(Arc<Drain>);
+
+#[derive(Default, Debug)]
+struct Drain {
+    is_on: AtomicBool,
+    begun: Notify,
+}
 
 impl Draining {
     pub fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_on.store(true, Ordering::SeqCst);
+        self.0.begun.notify_waiters();
     }
 
     pub fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_on.load(Ordering::SeqCst)
+    }
+
+    /// Returns when it is on.
+    pub async fn begun(&self) {
+        // Made before the look, so that it hears of what comes after it.
+        let begun = self.0.begun.notified();
+        if !self.is_on() {
+            begun.await;
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub wait_seconds: HistogramVec,
     /// Those who wait for a lock.
     pub waiting: IntGauge,
+    /// Connections that hold a lock.
+    pub holders: IntGauge,
     /// Hints to other gateways about waiting and released locks.
     pub words_said: IntCounter,
     /// Hints from other gateways, each once.
@@ -168,6 +170,7 @@ impl Metrics {
                 ),
             )?,
             waiting: keep(&registry, IntGauge::new("redlockd_waiters", "Requests that wait for a lock."))?,
+            holders: keep(&registry, IntGauge::new("redlockd_holders", "Connections that hold a lock for as long as they live."))?,
             words_said: keep(
                 &registry,
                 IntCounter::new("redlockd_words_said_total", "Hints to other gateways: a lock is awaited here, or was freed for which they wait."),

@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::places::Place;
 use crate::auth::Peer;
-use crate::http::{is_watching, too_many_connections};
+use crate::http::{Wire, is_watching, too_many_connections};
 use crate::metrics::Metrics;
 
 /// The service behind one connection. Tells every request from where it came.
@@ -31,12 +31,14 @@ struct Shared {
     /// When the first head is late.
     late: Instant,
     was_asked: AtomicBool,
+    wire: Wire,
     metrics: Arc<Metrics>,
 }
 
 impl<S> Connection<S> {
-    pub fn new(service: S, place: Place, peer: Peer, first_head: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { service, shared: Arc::new(Shared { place, peer, late: Instant::now() + first_head, was_asked: AtomicBool::new(false), metrics }) }
+    pub fn new(service: S, place: Place, peer: Peer, wire: Wire, first_head: Duration, metrics: Arc<Metrics>) -> Self {
+        let (late, was_asked) = (Instant::now() + first_head, AtomicBool::new(false));
+        Self { service, shared: Arc::new(Shared { place, peer, late, was_asked, wire, metrics }) }
     }
 }
 
@@ -63,6 +65,7 @@ where
             }
         };
         request.extensions_mut().insert(self.shared.peer.clone());
+        request.extensions_mut().insert(self.shared.wire.clone());
         Either::Left(self.service.call(request).map_ok(end))
     }
 }

@@ -67,7 +67,8 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Entrance {
             tcp.set_nodelay(true)?;
             let stream = entrance.handshake(stream::with_deadlines(tcp)).await?;
             let peer = Peer { address, names: stream.peer_names() };
-            Ok((stream, Connection::new(service, place, peer, entrance.first_head, entrance.metrics)))
+            let wire = stream.wire();
+            Ok((stream, Connection::new(service, place, peer, wire, entrance.first_head, entrance.metrics)))
         })
     }
 }

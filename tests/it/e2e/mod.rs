@@ -10,6 +10,7 @@ mod embedded_restart;
 mod exec;
 mod fenced_write;
 mod fuzz;
+mod holding;
 mod json_web_tokens;
 mod least_privilege;
 mod node_failures;

@@ -86,6 +86,17 @@ fn a_command_runs_under_a_lock_as_printed() {
 }
 
 #[test]
+fn a_connection_holds_a_lock_as_printed() {
+    let gateway = Gateway::start(&["--node-timeout=5s"]);
+    let directory = tempfile::tempdir().unwrap();
+    let block = blocks("sh").into_iter().find(|block| block.contains("text/event-stream")).unwrap();
+    let script = format!("cd {}; {}", directory.path().display(), block.replace(ADDRESS, &gateway.address().to_string()));
+    assert_eq!(shell(&script), "the lock is ours while curl runs\n");
+    let is_free = || (gateway.get("/locks/nightly-import").ok().json()["state"] == "free").then_some(());
+    crate::support::eventually("it is free again", is_free);
+}
+
+#[test]
 fn a_token_is_made_and_used_as_printed() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_redlockd"));
     let directory = tempfile::tempdir().unwrap();
