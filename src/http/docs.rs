@@ -83,6 +83,15 @@ pub struct TtlParam {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct WaitParam {
+    /// How long to wait until the lock is free, up to the server's `max_wait`; not at all by default.
+    #[param(example = "10s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    wait: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
 pub struct AcquireParams {
     /// How long the lease lives: `500ms`, `30s`, `5m`. From 100 ms to the server's `max_ttl`.
     #[param(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]

@@ -121,12 +121,17 @@ impl Given {
         Ok(wait)
     }
 
+    /// Whether the client accepts a stream of events, which nobody does who does not want one.
+    pub fn wants_events(&self) -> bool {
+        let accepted = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let mut kinds = accepted.filter_map(|range| range.split(';').next());
+        kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+    }
+
     /// How the lock is to be held, if the client wants to read events.
     pub fn hold(&mut self) -> Result<Option<Hold>, Problem> {
         let max_lifetime = self.take("max_lifetime").map(|text| duration("max_lifetime", &text)).transpose()?;
-        let accepted = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        let mut kinds = accepted.filter_map(|range| range.split(';').next());
-        let wants_events = kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"));
+        let wants_events = self.wants_events();
         match max_lifetime {
             _ if wants_events && max_lifetime.is_some_and(|lifetime| lifetime.is_zero()) => {
                 Err(Problem::invalid("max_lifetime: it must be longer than 0; leave it out to hold the lock for as long as the connection lives."))

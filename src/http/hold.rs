@@ -75,6 +75,7 @@ impl Holding {
         let (words, mut said) = channel(MAX_WORDS);
         // There is room for the first.
         let _ = words.try_send(event("acquired", acquired));
+        state.metrics.holders.inc();
         tokio::spawn(carry(self.hold(state, deed, words, wire)));
         Body::from_stream(stream::poll_fn(move |context| Receiver::poll_recv(&mut said, context).map(|word| word.map(Ok::<_, Infallible>))))
     }
@@ -83,7 +84,6 @@ impl Holding {
         deed.outcome = "granted";
         let mut releasing = deed.of_the_same("release");
         drop(deed);
-        state.metrics.holders.inc();
         if let Some(wire) = &wire {
             wire.give_up_after(self.ttl.get() / 2);
         }
@@ -172,12 +172,12 @@ impl Holding {
     }
 }
 
-fn told(name: &str, body: &impl Serialize) -> Bytes {
+pub fn told(name: &str, body: &impl Serialize) -> Bytes {
     event(name, &serde_json::to_vec(body).expect("numbers and texts can be written"))
 }
 
 /// `data` must be of one line.
-fn event(name: &str, data: &[u8]) -> Bytes {
+pub fn event(name: &str, data: &[u8]) -> Bytes {
     [b"event: ", name.as_bytes(), b"\ndata: ", data, b"\n\n"].concat().into()
 }
 

@@ -10,19 +10,18 @@ use tokio::time::Instant;
 
 use super::audit::{self, Deed};
 use super::auth::{Acquire, Extend, Force, Inspect, OnLock, Release, Undecided};
-use super::body::{HolderBody, LeaseBody, LockBody, LockState, ReleaseBody, VotesBody, renew_after, rfc3339};
+use super::body::{LeaseBody, LockBody, ReleaseBody, VotesBody, renew_after, rfc3339};
 use super::grant_body::GrantBody;
 use super::hold::{Holding, Wire};
-use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, Hold, LEASE_ID, NoOptions, ReleaseOptions};
+use super::options::{AcquireOptions, ExtendOptions, FENCING_TOKEN, Hold, InspectOptions, LEASE_ID, ReleaseOptions};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
 use super::state::{Admitted, AppState};
+use super::watch;
 use crate::lease::Grant;
-use crate::redlock::{AcquireRequest, Inspected, Redlock, Released};
+use crate::redlock::{AcquireRequest, Redlock, Released};
 
 /// Who holds a lock is old news a moment later, and a lease id is a secret.
 pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
-
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Acquire a lock
 ///
@@ -91,10 +90,7 @@ pub async fn acquire(
         }
     };
     let mut response = (headers, answer).into_response();
-    if let Some(seconds) = wait.preference {
-        let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits may stand in a header");
-        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
-    }
+    wait.tell(&mut response);
     Ok(response)
 }
 
@@ -167,20 +163,33 @@ pub async fn release(State(state): State<AppState>, asked: Undecided, options: R
 
 /// Inspect a lock
 ///
-/// Whether it is held and by whom, as a majority of the nodes sees it. It may be different a moment later.
+/// Whether it is held and by whom, as a majority of the nodes sees it. It may be different a moment later. With `wait` the
+/// answer comes when the lock is free, or when that time is over.
+///
+/// With `Accept: text/event-stream` what happens to the lock is told as it happens, through whichever gateway: first `state`, then `acquired`, `extended`, `released` and `expired`, each with the same body; `unknown` while too few nodes answer, and `draining` at the end. Of what lasts some milliseconds only the outcome may be told.
 #[utoipa::path(
     get, path = "/locks/{*key}", tag = "locks",
-    params(super::docs::KeyParam),
-    responses((status = 200, description = "The state of the lock.", body = LockBody), AnyProblem, BodyProblem)
+    params(super::docs::KeyParam, super::docs::WaitParam),
+    responses(
+        (status = 200, description = "The state of the lock, or what happens to it.", content((LockBody = "application/json"), (String = "text/event-stream"))),
+        AnyProblem, BodyProblem,
+    )
 )]
-pub async fn inspect(State(redlock): State<Redlock>, allowed: OnLock<Inspect>, _: NoOptions) -> Result<Response, Problem> {
+pub async fn inspect(State(state): State<AppState>, allowed: OnLock<Inspect>, options: InspectOptions) -> Result<Response, Problem> {
+    let InspectOptions { wait, watches } = options;
     let key = allowed.key;
-    let (state, holder) = match redlock.inspect(key.clone()).await? {
-        Inspected::Free => (LockState::Free, None),
-        Inspected::Held(holder) => (LockState::Held, Some(HolderBody::from(&holder))),
-        Inspected::Contended => (LockState::Contended, None),
-    };
-    Ok(([NO_STORE], Json(LockBody { key: key.as_str(), state, holder })).into_response())
+    if watches {
+        // Before the look, so that nothing is missed between the two.
+        let watch = state.redlock.watch(&key);
+        let now = state.redlock.inspect(key.clone()).await?;
+        let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/event-stream")), NO_STORE];
+        return Ok((headers, watch::events(state, key, watch, now)).into_response());
+    }
+    let now = if wait.time.is_zero() { state.redlock.inspect(key.clone()).await? } else { watch::until_free(&state, &key, wait.time).await? };
+    let (lock_state, holder) = watch::described_state(&now);
+    let mut response = ([NO_STORE], Json(LockBody { key: key.as_str(), state: lock_state, holder })).into_response();
+    wait.tell(&mut response);
+    Ok(response)
 }
 
 fn votes(redlock: &Redlock, granted: usize) -> VotesBody {

@@ -17,6 +17,7 @@ mod path;
 mod probes;
 mod problem;
 mod state;
+mod watch;
 
 use axum::Router;
 use axum::routing::get;

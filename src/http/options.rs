@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::HeaderName;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
 
 use super::given::{Given, excerpt};
 use super::hold::SHORTEST_TTL;
@@ -34,6 +35,16 @@ pub struct Wait {
     pub preference: Option<u32>,
 }
 
+impl Wait {
+    /// Tells the client that its preference was heard.
+    pub fn tell(&self, response: &mut Response) {
+        if let Some(seconds) = self.preference {
+            let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits may stand in a header");
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
+    }
+}
+
 /// What `PUT /locks/{key}` may be told.
 pub struct ExtendOptions {
     pub lease: LeaseId,
@@ -55,7 +66,15 @@ pub enum ReleaseOptions {
 /// For a log line, so it is as bounded as an owner label is.
 const MAX_REASON: usize = 256;
 
-/// What `GET /locks/{key}` may be told: nothing.
+/// What `GET /locks/{key}` may be told.
+pub struct InspectOptions {
+    /// How long to wait until it is free.
+    pub wait: Wait,
+    /// What happens to it is to be told as it happens.
+    pub watches: bool,
+}
+
+/// What may be told nothing.
 pub struct NoOptions;
 
 /// What `GET /locks` may be told.
@@ -73,6 +92,7 @@ impl ListOptions {
 
 pub const LEASE_ID: HeaderName = HeaderName::from_static("lease-id");
 pub const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl FromRequest<AppState> for AcquireOptions {
@@ -131,6 +151,22 @@ impl FromRequest<AppState> for ReleaseOptions {
                 Err(Problem::invalid(format!("reason: force=true needs one, of 1 to {MAX_REASON} bytes without control characters, for the log.")))
             }
         }
+    }
+}
+
+impl FromRequest<AppState> for InspectOptions {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let mut given = Given::of(request, &["wait"]).await?;
+        let preference = given.prefer_wait()?;
+        let (wait, watches) = (Wait { time: given.wait(state)?, preference }, given.wants_events());
+        if watches && !wait.time.is_zero() {
+            return Err(Problem::invalid(
+                "wait: whoever watches a lock is told when it is free; leave out either wait or Accept: text/event-stream.",
+            ));
+        }
+        Ok(Self { wait, watches })
     }
 }
 

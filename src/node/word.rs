@@ -12,6 +12,10 @@ pub enum Word {
     Awaited(LockKey),
     /// It was released.
     Freed(LockKey),
+    /// Somebody watches it.
+    Watched(LockKey),
+    /// It was acquired, extended or released.
+    Changed(LockKey),
 }
 
 /// A hint, and what keeps it from being taken for another one when it comes through several nodes.
@@ -33,6 +37,8 @@ impl fmt::Display for Said {
         let (verb, key) = match &self.word {
             Word::Awaited(key) => ("awaited", key),
             Word::Freed(key) => ("freed", key),
+            Word::Watched(key) => ("watched", key),
+            Word::Changed(key) => ("changed", key),
         };
         write!(f, "{:x} {} {verb} {}", self.by, self.nth, key.as_str())
     }
@@ -51,6 +57,8 @@ impl FromStr for Said {
         match verb {
             "awaited" => Ok(Self { by, nth, word: Word::Awaited(key) }),
             "freed" => Ok(Self { by, nth, word: Word::Freed(key) }),
+            "watched" => Ok(Self { by, nth, word: Word::Watched(key) }),
+            "changed" => Ok(Self { by, nth, word: Word::Changed(key) }),
             _ => Err(NotSaid),
         }
     }
@@ -63,7 +71,7 @@ mod tests {
     #[test]
     fn what_is_said_is_heard_as_it_was_said() {
         let key = LockKey::new("a lock/of two words").unwrap();
-        for word in [Word::Awaited(key.clone()), Word::Freed(key.clone())] {
+        for word in [Word::Awaited(key.clone()), Word::Freed(key.clone()), Word::Watched(key.clone()), Word::Changed(key.clone())] {
             let said = Said { by: 0xfeed, nth: 7, word };
             assert_eq!(said.to_string().parse(), Ok(said));
         }

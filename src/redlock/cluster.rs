@@ -14,6 +14,7 @@ use super::neighbours::Neighbours;
 use super::patience::{Patience, longer_than_usual};
 use super::undo::Undo;
 use super::waiters::{WaitBounds, Waiters};
+use super::watchers::Watchers;
 use crate::lease::{NodeSet, Quorum};
 use crate::metrics::Metrics;
 use crate::node::{Call, ClusterClock, Command, Node, NodeName, NodeQueue, NodeState, NodeStatus, PROBE_INTERVAL, QueueSettings, Receiver};
@@ -50,6 +51,7 @@ pub struct Cluster {
     undo: Arc<Undo>,
     held: Held,
     waiters: Arc<Waiters>,
+    watchers: Arc<Watchers>,
     neighbours: Arc<Neighbours>,
     settings: ClusterSettings,
     metrics: Arc<Metrics>,
@@ -88,8 +90,9 @@ impl Cluster {
         let ballots = Ballots::new(Arc::clone(&clock), settings.window);
         let (patience, copies, held) = (Patience::default(), Copies::start(settings.window), Held::new(Arc::clone(&metrics)));
         let waiters = Waiters::new(settings.wait_bounds, Arc::clone(&metrics));
-        let neighbours = Neighbours::start(&queues, Arc::clone(&waiters), Arc::clone(&metrics));
-        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, held, waiters, neighbours, settings, metrics })
+        let watchers = Arc::<Watchers>::default();
+        let neighbours = Neighbours::start(&queues, Arc::clone(&waiters), Arc::clone(&watchers), Arc::clone(&metrics));
+        Arc::new(Self { queues, quorum, clock, ballots, patience, copies, undo, held, waiters, watchers, neighbours, settings, metrics })
     }
 
     pub fn quorum(&self) -> Quorum {
@@ -178,6 +181,10 @@ impl Cluster {
     /// Those who wait for a lock.
     pub fn waiters(&self) -> &Arc<Waiters> {
         &self.waiters
+    }
+
+    pub(super) fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
     }
 
     pub(super) fn neighbours(&self) -> &Neighbours {

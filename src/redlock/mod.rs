@@ -20,6 +20,8 @@ mod release;
 mod undo;
 mod wait;
 mod waiters;
+mod watch;
+mod watchers;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -39,6 +41,7 @@ pub use list::{ListError, Listed, ListedLock};
 pub use release::{ReleaseError, Released};
 pub use wait::WaitError;
 pub use waiters::{NoPlace, WaitBounds, Waiters};
+pub use watch::Watch;
 
 use crate::lease::{FencingToken, Holder, LeaseId, LockKey, Shortage, Ttl};
 use crate::node::NodeName;
@@ -74,7 +77,11 @@ impl Redlock {
 
     /// Tries once to get the lock, within a fraction of its ttl. Dropping the future undoes the attempt.
     pub async fn acquire(&self, request: AcquireRequest) -> Result<Acquired, AcquireError> {
+        let key = request.key.clone();
         let result = acquire::acquire(&self.cluster, request).await;
+        if result.is_ok() {
+            self.changed(&key);
+        }
         self.count("acquire", outcome_of(result.as_ref()));
         result
     }
@@ -85,8 +92,11 @@ impl Redlock {
         if wait.is_zero() {
             return Ok(self.acquire(request).await?);
         }
-        let begun = Instant::now();
+        let (begun, key) = (Instant::now(), request.key.clone());
         let result = wait::wait_for(&self.cluster, request, wait).await;
+        if result.is_ok() {
+            self.changed(&key);
+        }
         let outcome = match &result {
             Ok(acquired) => outcome_of(Ok(acquired)),
             Err(WaitError::Acquire(error)) => outcome_of(Err(error)),
@@ -106,6 +116,7 @@ impl Redlock {
         let (begun, of) = (Instant::now(), (key.clone(), lease.clone()));
         let result = extend::extend(&self.cluster, key, lease, ttl).await;
         if let Ok(extended) = &result {
+            self.changed(&of.0);
             self.cluster.held().prolong(of.0, of.1, begun + extended.valid_for);
         }
         self.count(
@@ -127,6 +138,7 @@ impl Redlock {
         let result = self.freeing(&of.0, release::release(&self.cluster, key, Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
         if result.is_ok() {
+            self.changed(&of.0);
             self.cluster.held().end(of.0, of.1);
         }
         self.count(
@@ -146,6 +158,7 @@ impl Redlock {
     pub async fn force(&self, key: LockKey) -> Result<Option<Holder>, ForceError> {
         let result = force::force(&self.cluster, key.clone()).await;
         if let Ok(Some(_)) = &result {
+            self.changed(&key);
             self.cluster.held().end_all_of(&key);
             self.cluster.waiters().freed(&key);
             self.tell_others(&key);
@@ -182,6 +195,12 @@ impl Redlock {
         result
     }
 
+    /// Word of what may have happened to a lock from now on, through this gateway or another. What did happen is for
+    /// [`Redlock::inspect`] to find out.
+    pub fn watch(&self, key: &LockKey) -> Watch {
+        Watch::begin(&self.cluster, key)
+    }
+
     /// A page of the locks that are held and begin with `prefix`, up to about `limit` of them.
     pub async fn list(&self, prefix: &str, cursor: Option<&str>, limit: usize) -> Result<Listed, ListError> {
         list::list(self, prefix, cursor, limit).await
@@ -207,6 +226,12 @@ impl Redlock {
             self.tell_others(key);
         }
         result
+    }
+
+    /// Word to those who watch the lock, here and elsewhere.
+    fn changed(&self, key: &LockKey) {
+        self.cluster.watchers().changed(key);
+        self.cluster.neighbours().tell_changed(key);
     }
 
     /// Word of a free lock to the other gateways, unless somebody takes it here: those try by themselves now and then, which

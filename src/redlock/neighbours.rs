@@ -1,4 +1,4 @@
-//! The other gateways on the same nodes: who waits where for a lock that is held here, and word when it is free.
+//! The other gateways on the same nodes: who waits there for a lock that is held here, or watches it, and word for them.
 //!
 //! Hints only. One that is lost costs a waiter the time until it tries by itself.
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::waiters::Waiters;
+use super::watchers::Watchers;
 use crate::lease::LockKey;
 use crate::metrics::Metrics;
 use crate::node::{NodeQueue, Said, Word};
@@ -23,24 +24,25 @@ pub struct Neighbours {
     said: AtomicU64,
     /// A way out through each node.
     ways: Box<[Sender<Said>]>,
-    awaited: Awaited,
+    awaited: Locks,
+    watched: Locks,
     metrics: Arc<Metrics>,
 }
 
-/// The locks for which somebody waits in another gateway, each until when that is believed.
+/// Locks that somebody in another gateway wants word of, each until when that is believed.
 #[derive(Default)]
-struct Awaited {
+struct Locks {
     until: Mutex<HashMap<LockKey, Instant>>,
-    /// How many there are: a release looks here first.
+    /// How many there are: this is looked at first.
     count: AtomicUsize,
 }
 
 /// How many hints may wait for a node, and how many that were heard for being dealt with.
 const MAX_WAITING: usize = 1024;
-/// A gateway says again every two seconds that somebody waits in it, so this outlives two words that were lost.
+/// A gateway says every two seconds what it wants word of, so this outlives two words that were lost.
 const BELIEVED: Duration = Duration::from_secs(6);
 /// How many locks of others are remembered; for more there is no word when they are freed.
-const MAX_AWAITED: usize = 100_000;
+const MAX_LOCKS: usize = 100_000;
 /// How many gateways are told apart.
 const MAX_GATEWAYS: usize = 1000;
 /// Before a node through which nothing could be said is tried again.
@@ -49,8 +51,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const WORKED: Duration = Duration::from_secs(10);
 
 impl Neighbours {
-    /// Listens through every node, and tells `waiters` of locks that were freed.
-    pub fn start(queues: &[Arc<NodeQueue>], waiters: Arc<Waiters>, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// Listens through every node, and tells `waiters` of locks that were freed and `watchers` of what happened.
+    pub fn start(queues: &[Arc<NodeQueue>], waiters: Arc<Waiters>, watchers: Arc<Watchers>, metrics: Arc<Metrics>) -> Arc<Self> {
         let (heard, hears) = mpsc::channel(MAX_WAITING);
         let way = |queue: &Arc<NodeQueue>| {
             let (way, to_say) = mpsc::channel(MAX_WAITING);
@@ -58,8 +60,9 @@ impl Neighbours {
             way
         };
         let ways = queues.iter().map(way).collect();
-        let neighbours = Arc::new(Self { own: rand::random(), said: AtomicU64::new(0), ways, awaited: Awaited::default(), metrics });
-        tokio::spawn(Arc::clone(&neighbours).listen(hears, waiters));
+        let (own, said) = (rand::random(), AtomicU64::new(0));
+        let neighbours = Arc::new(Self { own, said, ways, awaited: Locks::default(), watched: Locks::default(), metrics });
+        tokio::spawn(Arc::clone(&neighbours).listen(hears, waiters, watchers));
         neighbours
     }
 
@@ -75,6 +78,18 @@ impl Neighbours {
         }
     }
 
+    /// Somebody watches a lock here.
+    pub fn tell_watched(&self, key: &LockKey) {
+        self.say(Word::Watched(key.clone()));
+    }
+
+    /// A lock was acquired, extended or released here.
+    pub fn tell_changed(&self, key: &LockKey) {
+        if self.watched.has(key) {
+            self.say(Word::Changed(key.clone()));
+        }
+    }
+
     /// Through all nodes, so that it arrives if there is one that both can reach.
     fn say(&self, word: Word) {
         let said = Said { by: self.own, nth: self.said.fetch_add(1, Ordering::Relaxed), word };
@@ -85,7 +100,7 @@ impl Neighbours {
         self.metrics.words_said.inc();
     }
 
-    async fn listen(self: Arc<Self>, mut hears: Receiver<Said>, waiters: Arc<Waiters>) {
+    async fn listen(self: Arc<Self>, mut hears: Receiver<Said>, waiters: Arc<Waiters>, watchers: Arc<Watchers>) {
         // By gateway: the last that was heard of it, which the other nodes repeat.
         let mut last: HashMap<u64, u64> = HashMap::new();
         while let Some(Said { by, nth, word }) = hears.recv().await {
@@ -99,23 +114,38 @@ impl Neighbours {
             self.metrics.words_heard.inc();
             match word {
                 Word::Awaited(key) => self.awaited.add(key),
+                Word::Watched(key) => self.watched.add(key),
                 Word::Freed(key) => drop(waiters.freed(&key)),
+                Word::Changed(key) => watchers.changed(&key),
             }
         }
     }
 }
 
-impl Awaited {
+impl Locks {
     fn add(&self, key: LockKey) {
         let now = Instant::now();
         let mut until = self.until.lock().expect("no code panics while it holds this");
-        if MAX_AWAITED <= until.len() {
+        if MAX_LOCKS <= until.len() {
             until.retain(|_, until| now < *until);
         }
-        if until.len() < MAX_AWAITED {
+        if until.len() < MAX_LOCKS {
             until.insert(key, now + BELIEVED);
         }
         self.count.store(until.len(), Ordering::Relaxed);
+    }
+
+    /// Whether somebody wants word of it.
+    fn has(&self, key: &LockKey) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut until = self.until.lock().expect("no code panics while it holds this");
+        let has = until.get(key).is_some_and(|until| Instant::now() < *until);
+        if !has && until.remove(key).is_some() {
+            self.count.store(until.len(), Ordering::Relaxed);
+        }
+        has
     }
 
     /// Whether somebody waits for it. Whoever still does after this says so again.
@@ -159,21 +189,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn somebody_is_believed_to_wait_for_a_while_and_told_once() {
-        let awaited = Awaited::default();
-        assert!(!awaited.take(&key("a")));
+        let awaited = Locks::default();
+        assert!(!awaited.take(&key("a")) && !awaited.has(&key("a")));
         awaited.add(key("a"));
         awaited.add(key("b"));
+        assert_eq!([awaited.has(&key("a")), awaited.has(&key("a"))], [true, true]);
         assert_eq!([awaited.take(&key("a")), awaited.take(&key("a"))], [true, false]);
         advance(BELIEVED).await;
-        assert!(!awaited.take(&key("b")));
+        assert!(!awaited.has(&key("b")) && !awaited.take(&key("b")));
         assert_eq!(awaited.count.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn there_is_a_bound_and_what_is_over_makes_room() {
-        let awaited = Awaited::default();
-        (0..=MAX_AWAITED).for_each(|n| awaited.add(key(&n.to_string())));
-        assert!(awaited.take(&key("0")) && !awaited.take(&key(&MAX_AWAITED.to_string())));
+        let awaited = Locks::default();
+        (0..=MAX_LOCKS).for_each(|n| awaited.add(key(&n.to_string())));
+        assert!(awaited.take(&key("0")) && !awaited.take(&key(&MAX_LOCKS.to_string())));
         advance(BELIEVED).await;
         (0..2).for_each(|n| awaited.add(key(&n.to_string())));
         assert!(awaited.take(&key("1")));

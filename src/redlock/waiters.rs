@@ -62,7 +62,7 @@ struct Line {
 }
 
 /// How often other gateways are told, for as long as somebody waits.
-const TELL_EVERY: Duration = Duration::from_secs(2);
+pub(super) const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// A place in a line, which is left when this is dropped.
 pub struct Place {

@@ -1,58 +1,13 @@
 //! Locks that live as long as a connection.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
-
 use serde_json::Value;
 
 use super::{PATIENT, granted, machine_to_itself, redis_servers};
-use crate::support::{Gateway, eventually};
-
-/// A connection that holds a lock, and what it is told.
-struct Holder {
-    stream: BufReader<TcpStream>,
-}
-
-impl Holder {
-    fn connect(gateway: SocketAddr, target: &str) -> Self {
-        let mut stream = TcpStream::connect(gateway).unwrap();
-        write!(stream, "POST {target} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n").unwrap();
-        Self { stream: BufReader::new(stream) }
-    }
-
-    /// The next event, with its data. None if the stream has ended.
-    fn next(&mut self) -> Option<(String, Value)> {
-        let mut name = None;
-        loop {
-            let mut line = String::new();
-            // Ended by the gateway, or in the middle of something.
-            if self.stream.read_line(&mut line).unwrap_or_default() == 0 || line == "0\r\n" {
-                return None;
-            }
-            if let Some(event) = line.strip_prefix("event: ") {
-                name = Some(event.trim_end().to_owned());
-            }
-            if let Some(data) = line.strip_prefix("data: ") {
-                return Some((name.expect("an event has a name"), serde_json::from_str(data).unwrap()));
-            }
-        }
-    }
-
-    /// The data of the next event of this name, and which others came before it.
-    fn until(&mut self, name: &str) -> (Value, Vec<String>) {
-        let mut others = Vec::new();
-        loop {
-            match self.next().unwrap_or_else(|| panic!("the stream ends without {name}")) {
-                (found, data) if found == name => return (data, others),
-                (other, _) => others.push(other),
-            }
-        }
-    }
-}
+use crate::support::{EventStream, Gateway, eventually};
 
 /// Holds a lock, once it is granted.
-fn hold(gateway: &Gateway, target: &str) -> (Holder, Value) {
-    let mut holder = Holder::connect(gateway.address(), target);
+fn hold(gateway: &Gateway, target: &str) -> (EventStream, Value) {
+    let mut holder = EventStream::connect(gateway.address(), "POST", target);
     let (name, acquired) = holder.next().unwrap();
     assert_eq!(name, "acquired");
     (holder, acquired)
@@ -75,7 +30,7 @@ fn a_lock_is_renewed_while_its_connection_lives_and_free_at_once_when_it_ends() 
     eventually("it is free", || (gateway.get("/locks/a").ok().json()["state"] == "free").then_some(()));
     // By a release: the ttl is longer than the test may take.
     let (holder, _) = hold(&gateway, "/locks/b?ttl=5m");
-    let mut waiting = Holder::connect(gateway.address(), "/locks/b?ttl=5m&wait=1m");
+    let mut waiting = EventStream::connect(gateway.address(), "POST", "/locks/b?ttl=5m&wait=1m");
     eventually("the next one waits", || (gateway.metric("redlockd_waiters") == 1.0).then_some(()));
     drop(holder);
     assert_eq!(waiting.next().unwrap().0, "acquired");

@@ -22,6 +22,7 @@ mod tokens;
 mod traces;
 mod two_gateways;
 mod waiting;
+mod watching;
 
 use crate::support::{Gateway, HttpAnswer, RedisServer, eventually, machine_to_itself};
 

@@ -97,6 +97,16 @@ fn a_connection_holds_a_lock_as_printed() {
 }
 
 #[test]
+fn a_lock_is_watched_as_printed() {
+    let gateway = Gateway::start(&["--node-timeout=5s"]);
+    gateway.post("/locks/orders/42").ok();
+    let block = blocks("sh").into_iter().find(|block| block.contains("sed -n")).unwrap();
+    // It goes on until somebody ends it.
+    let script = block.replace(ADDRESS, &gateway.address().to_string()).replace("curl ", "timeout 2 curl ");
+    assert_eq!(shell(&script), "state\n");
+}
+
+#[test]
 fn a_token_is_made_and_used_as_printed() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_redlockd"));
     let directory = tempfile::tempdir().unwrap();
