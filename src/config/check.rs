@@ -169,9 +169,9 @@ fn tls(layered: &Layered) -> Result<Option<TlsFiles>, ConfigError> {
     let files = TlsFiles { certificate, key, client_ca };
     files.read().map_err(|error| {
         let name = match error.path() {
-            path if Some(path) == files.client_ca.as_deref() => "tls_client_ca_file",
+            path if path == files.certificate => "tls_cert_file",
             path if path == files.key => "tls_key_file",
-            _ => "tls_cert_file",
+            _ => "tls_client_ca_file",
         };
         impossible(layered, name, error.to_string())
     })?;

@@ -49,7 +49,7 @@ pub struct RedisNode {
     /// Probes have a connection of their own, so that load and a full pool don't look like a dead node.
     prober: Manager,
     probe_connection: Mutex<Option<NodeConnection>>,
-    /// What the node was certified as when it was last probed: under another epoch it would not vote.
+    /// What the node was last certified as, by a probe or before a call: under another epoch it would not vote.
     epoch: std::sync::Mutex<Option<Arc<str>>>,
     script: Arc<VotingScript>,
 }
@@ -88,6 +88,7 @@ impl RedisNode {
             // The node has begun a new one since, and what it was told under the old one it would refuse.
             connection.broken = true;
             timeout_at(deadline, connection.greet(self.prober.greeter(), false)).await.unwrap_or_else(|_| Err(no_connection()))?;
+            *self.last_epoch() = Some(Arc::clone(&connection.certified.epoch.text));
         }
         let call = self.script.encode(&connection.certified.epoch, commands);
         connection.broken = true;
