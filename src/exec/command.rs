@@ -27,6 +27,8 @@ impl Running {
             .envs(environment)
             // A group of its own, so that a signal reaches what a shell has started as well.
             .process_group(0)
+            // Should this program fail in a way that nobody thought of.
+            .kill_on_drop(true)
             .spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(id as i32)).ok_or_else(|| io::Error::other("it has no process id"))?;
         Ok(Self { child, group })
@@ -37,8 +39,18 @@ impl Running {
         self.child.wait().await.map_or(u8::MAX, code_of)
     }
 
-    pub fn signal(&self, signal: Signal) {
-        // A group that is gone needs none.
+    /// Passes signals on, for as long as it is polled.
+    pub fn pass_on<'a>(&self, signals: &'a mut Signals) -> impl Future<Output = ()> + use<'a> {
+        let group = self.group;
+        async move {
+            loop {
+                // A group that is gone needs none.
+                let _ = kill_process_group(group, signals.next().await);
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.group, signal);
     }
 
@@ -61,6 +73,9 @@ impl Signals {
             (S::INT, SignalKind::interrupt()),
             (S::QUIT, SignalKind::quit()),
             (S::TERM, SignalKind::terminate()),
+            // The command stops, and its lease is renewed all the same.
+            (S::TSTP, SignalKind::from_raw(S::TSTP.as_raw())),
+            (S::CONT, SignalKind::from_raw(S::CONT.as_raw())),
             (S::USR1, SignalKind::user_defined1()),
             (S::USR2, SignalKind::user_defined2()),
         ];

@@ -81,6 +81,8 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_'
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Gateways bound a wait, to a minute unless they were told otherwise, so a longer one is asked for in parts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long one try to release may take.
+const RELEASE_TRY: Duration = Duration::from_secs(1);
 /// Before a request is repeated that failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -119,6 +121,7 @@ impl Gateway {
     pub async fn acquire(&mut self, wait: Duration) -> Result<Lease, Failure> {
         let give_up = Instant::now() + wait;
         let mut longest = LONGEST_WAIT;
+        let mut others = self.servers.len() - 1;
         loop {
             let left = give_up.saturating_duration_since(Instant::now()).min(longest);
             let target = format!("{}{}&wait={}ms", self.path, self.query, left.as_millis());
@@ -128,6 +131,11 @@ impl Gateway {
             };
             let pause = match &failure {
                 Failure::Locked(_) => Duration::ZERO,
+                // Each is asked, whatever there is to wait for.
+                Failure::Open { .. } if 0 < others => {
+                    others -= 1;
+                    continue;
+                }
                 Failure::Open { retry_after, .. } => retry_after.unwrap_or(RETRY),
                 // This gateway lets nobody wait for so long.
                 Failure::Refused(why) if why.contains("wait:") && Duration::from_secs(1) < longest => {
@@ -155,8 +163,8 @@ impl Gateway {
             self.headers.insert(HeaderName::from_static("fencing-token"), HeaderValue::from(token));
         }
         loop {
-            match self.send(Method::DELETE, &self.path.clone(), ANSWER_TIMEOUT).await {
-                Ok(answer) if answer.status != StatusCode::SERVICE_UNAVAILABLE => return,
+            match self.send(Method::DELETE, &self.path.clone(), RELEASE_TRY).await {
+                Ok(answer) if !matches!(Failure::of(&answer), Failure::Open { .. }) => return,
                 _ => sleep(RETRY).await,
             }
         }

@@ -8,7 +8,9 @@ mod gateway;
 mod timing;
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::pin::pin;
 use std::time::Duration;
 
 use command::{Running, Signals};
@@ -96,18 +98,23 @@ pub async fn exec(options: ExecOptions) -> Result<Ended, ServerError> {
             let ended = under(lease, &mut gateway, &mut signals, &options).await;
             // What is lost is over by itself.
             if ended != Ended::Lost && !release(&mut gateway, Some(lease.fencing_token)).await {
-                eprintln!("redlockd: {key}: no gateway took the release; the lease ends by itself");
+                tell(key, "no gateway took the release; the lease ends by itself");
             }
             Ok(ended)
         }
         Err(failure) => {
-            eprintln!("redlockd: {key}: {failure}");
+            tell(key, failure.to_string());
             if failure.may_be_held() {
                 release(&mut gateway, None).await;
             }
             Ok(failure.ended())
         }
     }
+}
+
+/// On standard error, if anybody reads that.
+fn tell(key: &str, what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "redlockd: {key}: {what}");
 }
 
 /// Whether it was answered in time.
@@ -119,14 +126,14 @@ async fn release(gateway: &mut Gateway, fencing_token: Option<u64>) -> bool {
 async fn under(lease: Lease, gateway: &mut Gateway, signals: &mut Signals, options: &ExecOptions) -> Ended {
     let timing = Timing::new(options.ttl, options.grace);
     if timing.of(&lease).ends_at <= Instant::now() {
-        eprintln!("redlockd: {}: the answer came when the lease was nearly over", options.key.as_str());
+        tell(options.key.as_str(), "the answer came when the lease was nearly over");
         return Ended::Unavailable;
     }
     let values = gateway.environment(&options.key, lease.fencing_token);
     match Running::start(&options.command, VARIABLES.iter().zip(&values)) {
         Ok(running) => hold(gateway, lease, timing, running, signals, &options.key).await,
         Err(error) => {
-            eprintln!("redlockd: cannot run {}: {error}", options.command[0].display());
+            tell(options.key.as_str(), format!("cannot run {}: {error}", options.command[0].display()));
             if error.kind() == ErrorKind::NotFound { Ended::NotFound } else { Ended::NotExecutable }
         }
     }
@@ -135,35 +142,36 @@ async fn under(lease: Lease, gateway: &mut Gateway, signals: &mut Signals, optio
 /// Until the command has ended, by itself or because the lock is lost.
 async fn hold(gateway: &mut Gateway, mut lease: Lease, timing: Timing, mut running: Running, signals: &mut Signals, key: &LockKey) -> Ended {
     let mut renew_at = timing.of(&lease).renew_at;
+    let mut why = "it could not be renewed in time".to_owned();
+    let mut passing_on = pin!(running.pass_on(signals));
     loop {
-        let ends_at = timing.of(&lease).ends_at;
         let renewal = async {
             sleep_until(renew_at).await;
             gateway.extend().await
         };
-        let lost = tokio::select! {
+        tokio::select! {
             biased;
-            () = sleep_until(ends_at) => "it could not be renewed in time".to_owned(),
+            () = sleep_until(timing.of(&lease).ends_at) => break,
             code = running.wait() => return Ended::Command(code),
-            signal = signals.next() => {
-                running.signal(signal);
-                continue;
-            }
+            () = &mut passing_on => {}
             renewed = renewal => match renewed {
                 Ok(renewed) => {
                     lease.prolong(renewed);
                     renew_at = timing.of(&lease).renew_at;
-                    continue;
                 }
-                Err(failure @ Failure::Gone(_)) => failure.to_string(),
-                Err(_) => {
+                Err(failure @ Failure::Gone(_)) => {
+                    why = failure.to_string();
+                    break;
+                }
+                Err(failure) => {
+                    why = format!("it could not be renewed in time: {failure}");
                     renew_at = Instant::now() + timing.retry;
-                    continue;
                 }
             },
-        };
-        eprintln!("redlockd: {}: the lock is lost: {lost}; ending the command", key.as_str());
-        running.end(timing.of(&lease).kill_at.min(Instant::now() + timing.grace)).await;
-        return Ended::Lost;
+        }
     }
+    // First of all: nobody may read what is told, or not take it.
+    running.end(timing.of(&lease).kill_at.min(Instant::now() + timing.grace)).await;
+    tell(key.as_str(), format!("the lock is lost, and the command was ended: {why}"));
+    Ended::Lost
 }

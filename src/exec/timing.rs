@@ -43,7 +43,10 @@ impl Timing {
 
     pub fn of(&self, lease: &Lease) -> Moments {
         let kill_at = lease.valid_until - self.spare;
-        Moments { renew_at: lease.asked + self.ttl / 3, ends_at: kill_at - self.grace, kill_at }
+        let ends_at = kill_at - self.grace;
+        // Sooner if less is left, as after a repeat.
+        let renew_in = (self.ttl / 3).min(ends_at.saturating_duration_since(lease.asked) / 2);
+        Moments { renew_at: lease.asked + renew_in, ends_at, kill_at }
     }
 }
 

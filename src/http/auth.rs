@@ -103,6 +103,7 @@ impl<A> OnLock<A> {
         if self.asking.caller.may(action, key) {
             return Ok(());
         }
+        Deed::refuse::<B>(&state.audit, key.clone(), self.asking.clone());
         Err(forbidden(state, format!("You may not {action} the lock {:?}, which this takes; a grant for it would be {action}:{key}.", key.as_str())))
     }
 }

@@ -33,6 +33,8 @@ pub struct Holding {
     pub asked: Instant,
     pub valid_for: Duration,
     pub max_lifetime: Option<Duration>,
+    /// Its client chose the lease id, and may be back with it on another connection: what ends is this connection only.
+    pub may_return: bool,
 }
 
 /// The shortest ttl that can be held: what is a twelfth of it has to be worth something beside the ways of a network.
@@ -103,17 +105,22 @@ impl Holding {
         }
         drop(words);
         state.metrics.holders.dec();
-        if end == End::Draining {
-            releasing.outcome = "draining";
-        } else {
-            self.release(&state, releasing, left).await;
+        match end {
+            End::Draining => releasing.outcome = "draining",
+            End::ClientGone if self.may_return => releasing.outcome = "left",
+            End::Lost("max_lifetime") => {
+                // A client that has not heard of it may rely on the last word for so long.
+                sleep(self.ttl.get() * 2 / 3).await;
+                self.release(&state, releasing, left).await;
+            }
+            _ => self.release(&state, releasing, left).await,
         }
     }
 
     /// Until the lease is not to be held any more, or can't be.
     async fn renew(&self, state: &AppState, key: LockKey, words: &Sender<Bytes>, valid_until: &mut Instant) -> End {
         let ttl = self.ttl.get();
-        let over = self.max_lifetime.map(|lifetime| self.asked + lifetime);
+        let over = self.max_lifetime.and_then(|lifetime| self.asked.checked_add(lifetime));
         let extend = |at: Instant| {
             let (redlock, key) = (state.redlock.clone(), key.clone());
             async move {

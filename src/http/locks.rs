@@ -57,6 +57,7 @@ pub async fn acquire(
     let owner = owner.or_else(|| allowed.asking.caller.name().cloned());
     let mut deed = Deed::begin(&state.audit, allowed);
     deed.owner = owner.clone();
+    let may_return = lease.is_some();
     let request = AcquireRequest { key: deed.key.clone(), lease, ttl, owner: owner.clone() };
     let begun = Instant::now();
     let acquired = state.redlock.wait_for(request, wait.time).await.map_err(|error| deed.fail(error))?;
@@ -83,10 +84,21 @@ pub async fn acquire(
         None => Body::new(GrantBody::new(Bytes::from(json), acquired, deed)),
         Some(Hold { max_lifetime }) => {
             let Grant { fencing_token, valid_for, .. } = acquired.grant;
-            let (lease, asked) = (acquired.lease.clone(), begun + acquired.waited);
+            let (lease, mut asked, mut valid_for) = (acquired.lease.clone(), begun + acquired.waited, valid_for);
+            if acquired.grant.replayed {
+                // It has what is left of it, and is to have a whole ttl.
+                asked = Instant::now();
+                let extended = state.redlock.extend(deed.key.clone(), lease.clone(), ttl).await.map_err(|error| deed.fail(error))?;
+                valid_for = extended.valid_for;
+            }
             // Whoever is gone by now is noticed as the holder of any other moment is.
             acquired.keep();
-            Holding { lease, fencing_token, ttl, asked, valid_for, max_lifetime }.begin(state, &json, deed, wire.map(|Extension(wire)| wire))
+            Holding { lease, fencing_token, ttl, asked, valid_for, max_lifetime, may_return }.begin(
+                state,
+                &json,
+                deed,
+                wire.map(|Extension(wire)| wire),
+            )
         }
     };
     let mut response = (headers, answer).into_response();

@@ -70,13 +70,14 @@ async fn follow(state: AppState, key: LockKey, mut watch: Watch, first: Inspecte
     let mut seen = Seen::of(&first);
     let mut tell = Some(described("state", &key, &first));
     let mut is_known = true;
+    let mut beat = Instant::now() + BEAT;
     loop {
-        if let Some(event) = tell.take()
-            && events.try_send(event).is_err()
-        {
-            return;
+        if let Some(event) = tell.take() {
+            if events.try_send(event).is_err() {
+                return;
+            }
+            beat = Instant::now() + BEAT;
         }
-        let beat = Instant::now() + BEAT;
         tokio::select! {
             biased;
             () = events.closed() => return,
@@ -87,14 +88,13 @@ async fn follow(state: AppState, key: LockKey, mut watch: Watch, first: Inspecte
             () = next_look(&mut watch, &seen, beat) => {}
         }
         match state.redlock.inspect(key.clone()).await {
+            // While nobody knows who has it, it is as it was.
+            Ok(Inspected::Contended) => {}
             Ok(now) => {
                 let after = Seen::of(&now);
                 let name = if is_known { seen.what_happened(&after) } else { Some("state") };
                 tell = name.map(|name| described(name, &key, &now));
-                // While nobody knows who has it, it is as it was.
-                if now != Inspected::Contended {
-                    seen = after;
-                }
+                seen = after;
                 is_known = true;
             }
             Err(_) => {

@@ -3,7 +3,7 @@
 //! Hints only. One that is lost costs a waiter the time until it tries by itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ use crate::node::{NodeQueue, Said, Word};
 pub struct Neighbours {
     /// How it is told apart from the others.
     own: u64,
-    said: AtomicU64,
+    /// How much it has said. Locked while something is said, so that words are queued in the order of their numbers.
+    said: Mutex<u64>,
     /// A way out through each node.
     ways: Box<[Sender<Said>]>,
     awaited: Locks,
@@ -60,7 +61,7 @@ impl Neighbours {
             way
         };
         let ways = queues.iter().map(way).collect();
-        let (own, said) = (rand::random(), AtomicU64::new(0));
+        let (own, said) = (rand::random(), Mutex::default());
         let neighbours = Arc::new(Self { own, said, ways, awaited: Locks::default(), watched: Locks::default(), metrics });
         tokio::spawn(Arc::clone(&neighbours).listen(hears, waiters, watchers));
         neighbours
@@ -92,7 +93,9 @@ impl Neighbours {
 
     /// Through all nodes, so that it arrives if there is one that both can reach.
     fn say(&self, word: Word) {
-        let said = Said { by: self.own, nth: self.said.fetch_add(1, Ordering::Relaxed), word };
+        let mut nth = self.said.lock().expect("no code panics while it holds this");
+        *nth += 1;
+        let said = Said { by: self.own, nth: *nth, word };
         for way in &self.ways {
             // A node that is away keeps none from the others.
             let _ = way.try_send(said.clone());
@@ -101,24 +104,44 @@ impl Neighbours {
     }
 
     async fn listen(self: Arc<Self>, mut hears: Receiver<Said>, waiters: Arc<Waiters>, watchers: Arc<Watchers>) {
-        // By gateway: the last that was heard of it, which the other nodes repeat.
-        let mut last: HashMap<u64, u64> = HashMap::new();
+        let mut gateways: HashMap<u64, Heard> = HashMap::new();
         while let Some(Said { by, nth, word }) = hears.recv().await {
-            if by == self.own || last.get(&by).is_some_and(|last| nth <= *last) {
+            if MAX_GATEWAYS <= gateways.len() && !gateways.contains_key(&by) {
+                gateways.clear();
+            }
+            if by == self.own || !gateways.entry(by).or_default().is_news(nth) {
                 continue;
             }
-            if MAX_GATEWAYS <= last.len() {
-                last.clear();
-            }
-            last.insert(by, nth);
             self.metrics.words_heard.inc();
             match word {
                 Word::Awaited(key) => self.awaited.add(key),
                 Word::Watched(key) => self.watched.add(key),
-                Word::Freed(key) => drop(waiters.freed(&key)),
+                Word::Freed(key) => waiters.freed_elsewhere(&key),
                 Word::Changed(key) => watchers.changed(&key),
             }
         }
+    }
+}
+
+/// What was heard of a gateway, which comes through every node, from one sooner than from another.
+#[derive(Default)]
+struct Heard {
+    last: u64,
+    /// Which of the 64 up to the last were heard, the last in the lowest bit.
+    recent: u64,
+}
+
+impl Heard {
+    /// Whether it is heard for the first time. What is far behind is not.
+    fn is_news(&mut self, nth: u64) -> bool {
+        if self.last < nth {
+            self.recent = u32::try_from(nth - self.last).ok().and_then(|by| self.recent.checked_shl(by)).unwrap_or(0);
+            self.last = nth;
+        }
+        let bit = u32::try_from(self.last - nth).ok().and_then(|by| 1_u64.checked_shl(by)).unwrap_or(0);
+        let is_news = self.recent & bit == 0 && bit != 0;
+        self.recent |= bit;
+        is_news
     }
 }
 
@@ -185,6 +208,14 @@ mod tests {
 
     fn key(name: &str) -> LockKey {
         LockKey::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_word_is_news_once_in_whatever_order_it_comes() {
+        let mut heard = Heard::default();
+        let news = [1, 1, 3, 2, 3, 2, 100, 99, 37, 36, 1].map(|nth| heard.is_news(nth));
+        assert_eq!(news, [true, false, true, true, false, false, true, true, true, false, false]);
+        assert!(Heard::default().is_news(u64::MAX));
     }
 
     #[tokio::test(start_paused = true)]

@@ -128,6 +128,14 @@ impl Waiters {
         }
     }
 
+    /// The same, said by another gateway, which believes that nobody waits here any more.
+    pub fn freed_elsewhere(&self, key: &LockKey) {
+        if let Some(line) = self.lines().by_lock.get_mut(key) {
+            line.told = None;
+            line.free();
+        }
+    }
+
     /// Whether anybody waits for the lock.
     pub fn any_for(&self, key: &LockKey) -> bool {
         self.lines().by_lock.contains_key(key)
@@ -157,8 +165,6 @@ impl Line {
 
     fn free(&mut self) {
         self.freed += 1;
-        // Whoever said so believes that nobody waits any more.
-        self.told = None;
         self.try_at = Instant::now();
         self.tell_first();
     }
@@ -331,6 +337,8 @@ mod tests {
         advance(TELL_EVERY).await;
         assert_eq!([is_told(), is_told()], [true, false]);
         waiters.freed(&key("a"));
+        assert!(!is_told());
+        waiters.freed_elsewhere(&key("a"));
         assert!(is_told());
     }
 
