@@ -56,7 +56,10 @@ async fn look_at_all(config: &Config) -> Result<(Vec<NodeView>, bool), AppError>
             Ok(survey) => {
                 let reference_us = clock.estimate_us();
                 let now_us = reference_us.saturating_add_signed(clock_offset_us.unwrap_or_default());
-                let (run_id, durable) = (survey.facts.memory(), survey.facts.persistence.is_durable());
+                // A gateway that does not trust disks does not ask, and so does none that has seen memory lost.
+                let is_trusted = config.trust_persistence && survey.facts.evicted == 0 && survey.facts.followed.is_none();
+                let durable = survey.facts.persistence.is_durable().filter(|_| is_trusted);
+                let run_id = survey.facts.memory();
                 foresee(survey, now_us, &Hello { agreement: config.agreement, node: name.to_string(), run_id, reference_us, durable, fresh })
             }
             Err(fault) => {

@@ -134,7 +134,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_persistence: Option<bool>,
 
-    /// Raise it, on every gateway, whenever the list of nodes, lock_prefix, max_ttl, clock_window or clock_jump_margin changes [default: 1]
+    /// Raise it, on every gateway, whenever the list of nodes, lock_prefix, max_ttl, clock_window, clock_jump_margin or trust_persistence changes [default: 1]
     #[arg(long, env = "REDLOCKD_GENERATION", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,

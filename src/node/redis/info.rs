@@ -7,20 +7,19 @@ use redis::aio::MultiplexedConnection;
 use super::connection::connect_fault;
 use crate::node::{Fault, NodeFacts, Persistence};
 
-/// Asks a server about itself; about its persistence, which takes a look into its configuration, only if that matters.
-pub async fn facts(redis: &mut MultiplexedConnection, with_persistence: bool) -> Result<NodeFacts, Fault> {
+/// Asks a server about itself; what takes a look into its configuration, only if that matters: not everybody may look.
+pub async fn facts(redis: &mut MultiplexedConnection, with_configuration: bool) -> Result<NodeFacts, Fault> {
     let text: String = redis::cmd("INFO").query_async(redis).await.map_err(|error| connect_fault(&error))?;
     let info = Info::parse(&text);
-    let persistence = if with_persistence { persistence(redis, &info).await } else { Persistence::Unknown };
-    Ok(NodeFacts { persistence, ..info.facts() })
+    Ok(NodeFacts { persistence: persistence(redis, &info, with_configuration).await, ..info.facts() })
 }
 
 /// Whether every change is on disk before it is answered.
-async fn persistence(redis: &mut MultiplexedConnection, info: &Info<'_>) -> Persistence {
+async fn persistence(redis: &mut MultiplexedConnection, info: &Info<'_>, with_configuration: bool) -> Persistence {
     if info.get("aof_enabled") != "1" {
         return Persistence::Some;
     }
-    if info.get("aof_rewrite_in_progress") != "0" || info.get("aof_rewrite_scheduled") != "0" {
+    if !with_configuration || info.get("aof_rewrite_in_progress") != "0" || info.get("aof_rewrite_scheduled") != "0" {
         return Persistence::Unknown;
     }
     let mut read = async |name: &str| -> Option<String> {

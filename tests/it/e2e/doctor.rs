@@ -132,6 +132,21 @@ fn a_node_without_memory_is_no_node_that_is_down() {
 }
 
 #[test]
+fn what_is_on_disk_is_told_whether_it_is_trusted_or_not() {
+    let always = ["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no"];
+    let servers = [RedisServer::start(), RedisServer::start_with(&["--appendonly", "yes"]), RedisServer::start_with(&always)];
+    let (_, document) = doctor(&urls(&servers), &["--bootstrap"]);
+    let told: Vec<_> = document["nodes"].as_array().unwrap().iter().map(|node| node["persistence"].as_str().unwrap()).collect();
+    assert_eq!(told, ["not_every_change", "not_every_change", "every_change"]);
+    // A gateway that does not trust disks looks no further than what everybody may see.
+    let gateway = Gateway::on(&servers, &["--node-timeout=5s"]);
+    assert_eq!(
+        gateway.nodes().iter().map(|node| node["persistence"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["not_every_change", "unknown", "unknown"]
+    );
+}
+
+#[test]
 fn a_mistake_of_usage_is_not_taken_for_a_finding() {
     let directory = tempfile::tempdir().unwrap();
     let code = |arguments: &[&str]| redlockd(directory.path()).args(arguments).output().unwrap().status.code();
