@@ -29,7 +29,8 @@ pub struct Event<'a> {
     pub time: String,
     /// `acquire`, `extend`, `release` or `force`.
     pub event: &'static str,
-    /// `granted`, `extended`, `released`, `not_held`, the code of the problem that was answered, or `abandoned`.
+    /// `granted`, `extended`, `released`, `not_held`, the code of the problem that was answered, or `abandoned`; `left` or
+    /// `draining` where a connection held the lock and ended without a release.
     pub outcome: &'static str,
     pub key: &'a str,
     /// What the caller is called.

@@ -1,4 +1,4 @@
-//! The little HTTP/1.1 client behind the benchmark, the health check, the keys of issuers and the traces: one connection,
+//! The little HTTP/1.1 client behind `exec`, the benchmark, the health check, the keys of issuers and the traces: one connection,
 //! bounded answers.
 
 use std::future::poll_fn;

@@ -52,7 +52,7 @@ pub struct Metrics {
     pub waiting: IntGauge,
     /// Connections that hold a lock.
     pub holders: IntGauge,
-    /// Hints to other gateways about waiting and released locks.
+    /// Hints to other gateways about locks that are awaited or watched.
     pub words_said: IntCounter,
     /// Hints from other gateways, each once.
     pub words_heard: IntCounter,
@@ -173,7 +173,10 @@ impl Metrics {
             holders: keep(&registry, IntGauge::new("redlockd_holders", "Connections that hold a lock for as long as they live."))?,
             words_said: keep(
                 &registry,
-                IntCounter::new("redlockd_words_said_total", "Hints to other gateways: a lock is awaited here, or was freed for which they wait."),
+                IntCounter::new(
+                    "redlockd_words_said_total",
+                    "Hints to other gateways: a lock is awaited or watched here, or something happened to one of theirs.",
+                ),
             )?,
             words_heard: keep(&registry, IntCounter::new("redlockd_words_heard_total", "Hints from other gateways."))?,
             rounds: keep(&registry, IntCounter::new("redlockd_acquire_rounds_total", "Rounds of votes on acquires."))?,
