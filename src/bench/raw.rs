@@ -25,14 +25,14 @@ impl Target for RawTarget {
     type Lease = RawLease;
 
     async fn acquire(&mut self, key: &str) -> Outcome<RawLease> {
-        let request = AcquireRequest { key: lock_key(key)?, lease: None, ttl: self.ttl, owner: None };
+        let request = AcquireRequest::of(lock_key(key)?, None, self.ttl, None);
         match self.redlock.acquire(request).await {
             Ok(acquired) => {
                 let lease = RawLease { lease: acquired.lease.clone(), fencing_token: acquired.grant.fencing_token };
                 acquired.keep();
                 Ok(lease)
             }
-            Err(AcquireError::Held(_)) => Err(Failure::new("locked")),
+            Err(AcquireError::Held(_) | AcquireError::OtherLimit { .. } | AcquireError::Crowded(_)) => Err(Failure::new("locked")),
             Err(AcquireError::NoQuorum(_)) => Err(Failure::new("no_quorum")),
             Err(AcquireError::Indeterminate(_)) => Err(Failure::new("indeterminate")),
         }

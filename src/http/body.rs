@@ -63,9 +63,12 @@ pub struct LockBody<'a> {
     #[schema(example = "orders/42")]
     pub key: &'a str,
     pub state: LockState,
-    /// Who holds it, while it is held.
+    /// Who holds it alone, while somebody does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holder: Option<HolderBody>,
+    /// Who share it, while some do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holders: Option<Vec<HolderBody>>,
 }
 
 #[derive(Serialize, ToSchema)]

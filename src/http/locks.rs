@@ -58,7 +58,7 @@ pub async fn acquire(
     let mut deed = Deed::begin(&state.audit, allowed);
     deed.owner = owner.clone();
     let may_return = lease.is_some();
-    let request = AcquireRequest { key: deed.key.clone(), lease, ttl, owner: owner.clone() };
+    let request = AcquireRequest::of(deed.key.clone(), lease, ttl, owner.clone());
     let begun = Instant::now();
     let acquired = state.redlock.wait_for(request, wait.time).await.map_err(|error| deed.fail(error))?;
     deed.fencing_token = Some(acquired.grant.fencing_token);
@@ -198,8 +198,8 @@ pub async fn inspect(State(state): State<AppState>, allowed: OnLock<Inspect>, op
         return Ok((headers, watch::events(state, key, watch, now)).into_response());
     }
     let now = if wait.time.is_zero() { state.redlock.inspect(key.clone()).await? } else { watch::until_free(&state, &key, wait.time).await? };
-    let (lock_state, holder) = watch::described_state(&now);
-    let mut response = ([NO_STORE], Json(LockBody { key: key.as_str(), state: lock_state, holder })).into_response();
+    let (lock_state, holder, holders) = watch::described_state(&now);
+    let mut response = ([NO_STORE], Json(LockBody { key: key.as_str(), state: lock_state, holder, holders })).into_response();
     wait.tell(&mut response);
     Ok(response)
 }

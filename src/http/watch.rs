@@ -3,6 +3,7 @@
 //! Whatever is told is what a majority of the nodes says. Word of a change, from this gateway or another, says when to ask;
 //! without any it is asked every second, and when the holder's lease ends.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -32,13 +33,8 @@ const LATER: Duration = Duration::from_millis(50);
 /// Events that may wait for a client that does not read. One that is so far behind is let go.
 const MAX_EVENTS: usize = 64;
 
-/// A lock, as it was seen last.
-struct Seen {
-    /// By which grant it is held; none if it is free.
-    held_by: Option<Option<Ballot>>,
-    /// When that ends by itself, if it does.
-    ends: Option<Instant>,
-}
+/// By which grants a lock was held when it was seen last, and when each ends by itself, if it does.
+struct Seen(BTreeMap<Option<Ballot>, Option<Instant>>);
 
 /// The state of the lock when it is free, or after `wait`.
 pub async fn until_free(state: &AppState, key: &LockKey, wait: Duration) -> Result<Inspected, InspectError> {
@@ -113,7 +109,7 @@ async fn next_look(watch: &mut Watch, seen: &Seen, latest: Instant) {
     sleep(AT_MOST_EVERY).await;
     let timer = Instant::now() + PATIENCE;
     // One that should be over, and is not, is looked at no more often than others.
-    let end = seen.ends.map(|ends| ends + AFTER_THE_END).filter(|end| Instant::now() < *end).unwrap_or(timer);
+    let end = seen.ends().map(|ends| ends + AFTER_THE_END).filter(|end| Instant::now() < *end).unwrap_or(timer);
     tokio::select! {
         () = watch.changed() => {}
         () = sleep_until(timer.min(end).min(latest)) => {}
@@ -121,38 +117,52 @@ async fn next_look(watch: &mut Watch, seen: &Seen, latest: Instant) {
 }
 
 fn described(name: &str, key: &LockKey, inspected: &Inspected) -> Bytes {
-    let (state, holder) = described_state(inspected);
-    told(name, &LockBody { key: key.as_str(), state, holder })
+    let (state, holder, holders) = described_state(inspected);
+    told(name, &LockBody { key: key.given(), state, holder, holders })
 }
 
-/// As an answer has it.
-pub fn described_state(inspected: &Inspected) -> (LockState, Option<HolderBody>) {
+/// As an answer has it: the state, who holds it alone, and who hold it together.
+pub fn described_state(inspected: &Inspected) -> (LockState, Option<HolderBody>, Option<Vec<HolderBody>>) {
     match inspected {
-        Inspected::Free => (LockState::Free, None),
-        Inspected::Held(holder) => (LockState::Held, Some(HolderBody::from(holder))),
-        Inspected::Contended => (LockState::Contended, None),
+        Inspected::Free => (LockState::Free, None, None),
+        Inspected::Held(holder) | Inspected::HeldWith { holder, .. } => (LockState::Held, Some(HolderBody::from(holder)), None),
+        Inspected::Together { sharers, .. } => {
+            (LockState::Held, None, Some(sharers.iter().map(|sharing| HolderBody::from(&sharing.holder)).collect()))
+        }
+        Inspected::Contended => (LockState::Contended, None, None),
     }
 }
 
 impl Seen {
     fn of(inspected: &Inspected) -> Self {
-        match inspected {
-            Inspected::Held(Holder { ballot, left, .. }) => Self { held_by: Some(*ballot), ends: left.map(|left| Instant::now() + left) },
-            Inspected::Free | Inspected::Contended => Self { held_by: None, ends: None },
-        }
+        let tenure = |Holder { ballot, left, .. }: &Holder| (*ballot, left.map(|left| Instant::now() + left));
+        Self(match inspected {
+            Inspected::Held(holder) | Inspected::HeldWith { holder, .. } => BTreeMap::from([tenure(holder)]),
+            Inspected::Together { sharers, .. } => sharers.iter().map(|sharing| tenure(&sharing.holder)).collect(),
+            Inspected::Free | Inspected::Contended => BTreeMap::new(),
+        })
     }
 
-    /// The event between this and `after`, if there was one.
+    /// When the first of them ends by itself, if it does.
+    fn ends(&self) -> Option<Instant> {
+        self.0.values().flatten().min().copied()
+    }
+
+    /// The event between this and `after`, if there was one. Of several the one that says most.
     fn what_happened(&self, after: &Self) -> Option<&'static str> {
-        match (self.held_by, after.held_by) {
-            (None, None) => None,
-            (Some(_), None) => Some(if self.ends.is_some_and(|ends| ends <= Instant::now()) { "expired" } else { "released" }),
-            (before, Some(now)) if before == Some(now) => {
-                let is_later = after.ends.zip(self.ends).is_some_and(|(after, before)| before + LATER < after);
-                is_later.then_some("extended")
-            }
-            (_, Some(_)) => Some("acquired"),
+        if after.0.keys().any(|grant| !self.0.contains_key(grant)) {
+            return Some("acquired");
         }
+        let mut gone = self.0.iter().filter(|(grant, _)| !after.0.contains_key(grant)).map(|(_, ends)| ends).peekable();
+        if gone.peek().is_some() {
+            let is_over = gone.all(|ends| ends.is_some_and(|ends| ends <= Instant::now()));
+            return Some(if is_over { "expired" } else { "released" });
+        }
+        let is_later = |(grant, ends): (&Option<Ballot>, &Option<Instant>)| {
+            let after = after.0.get(grant).copied().flatten();
+            after.zip(*ends).is_some_and(|(after, before)| before + LATER < after)
+        };
+        self.0.iter().any(is_later).then_some("extended")
     }
 }
 
@@ -164,7 +174,7 @@ mod tests {
     async fn two_looks_at_a_lock_tell_what_happened_between_them() {
         let ballot = |micros| Ballot::from_micros(micros);
         let held = |micros, left_ms| {
-            Seen::of(&Inspected::Held(Holder { ballot: Some(ballot(micros)), owner: None, left: Some(Duration::from_millis(left_ms)) }))
+            Seen::of(&Inspected::Held(Holder { ballot: Some(ballot(micros)), left: Some(Duration::from_millis(left_ms)), ..Holder::default() }))
         };
         let free = || Seen::of(&Inspected::Free);
         assert_eq!(free().what_happened(&free()), None);

@@ -6,17 +6,24 @@
 use std::time::Duration;
 
 use super::votes::{Answer, Shortage, Vote, Votes};
-use super::{Ballot, FencingToken, OwnerLabel, Quorum, Ttl, validity};
+use super::{Ballot, FencingToken, Mode, OwnerLabel, Quorum, Slots, Ttl, validity};
 
 /// A node's vote on an acquire.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum AcquireVote {
     /// Written under this round's ballot.
     Accepted,
-    /// Another attempt of the same lease holds it under `ballot`, for `left` more. Its record is firm now.
-    Mine { ballot: Ballot, left: Duration },
+    /// Another attempt of the same lease holds it under `ballot`, for `left` more, in the place `slot` where there are
+    /// some. Its record is firm now. Nothing is left where it holds a part of a set only.
+    Mine { ballot: Ballot, left: Duration, slot: u16 },
     /// Held by another lease.
     Busy(Holder),
+    /// Held in this slot by another lease, and so are these. `holder` is the one who stays longest.
+    Taken { slots: Slots, holder: Holder },
+    /// Held by others who agree on another number of slots; 0 if they have none.
+    OtherLimit { limit: u16, holder: Holder },
+    /// Held together by as many as may.
+    Crowded(Holder),
     /// The ballot is not above what this node has seen or what its clock allows; `floor` is.
     Stale { floor: Ballot },
     /// The ballot is further ahead of this node's clock than the window allows.
@@ -29,6 +36,9 @@ impl Vote for AcquireVote {
             Self::Accepted => "accepted",
             Self::Mine { .. } => "mine",
             Self::Busy(_) => "busy",
+            Self::Taken { .. } => "taken",
+            Self::OtherLimit { .. } => "other_limit",
+            Self::Crowded(_) => "crowded",
             Self::Stale { .. } => "stale",
             Self::Ahead => "ahead",
         }
@@ -36,19 +46,24 @@ impl Vote for AcquireVote {
 }
 
 /// Who stands in the way, as one node sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Holder {
     /// The holder's token; none if another program wrote the record.
     pub ballot: Option<Ballot>,
     pub owner: Option<OwnerLabel>,
     /// Time until the record expires; none if it never does, which only another program can have written.
     pub left: Option<Duration>,
+    /// Others hold the lock as well, or may.
+    pub is_shared: bool,
+    /// Which lock of the set that was asked for; 0 where it is no set.
+    pub member: usize,
 }
 
 /// What the caller asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub ttl: Ttl,
+    pub mode: Mode,
     /// The `clock_jump_margin` of the configuration.
     pub margin: Duration,
 }
@@ -63,6 +78,8 @@ pub struct Grant {
     pub granted: usize,
     /// The same grant as an earlier attempt of this lease was given.
     pub replayed: bool,
+    /// With the slot that was got.
+    pub mode: Mode,
 }
 
 /// Why an attempt was lost.
@@ -70,6 +87,18 @@ pub struct Grant {
 pub enum LossCause {
     /// Enough nodes voted and it went to another; none if several contend and nobody has it for sure.
     Held(Option<Holder>),
+    /// The slot is another's, and so are these.
+    Taken {
+        slots: Slots,
+        holder: Option<Holder>,
+    },
+    /// Those who hold it agree on another number of slots.
+    OtherLimit {
+        limit: u16,
+        holder: Option<Holder>,
+    },
+    /// As many hold it together as may.
+    Crowded(Option<Holder>),
     NoQuorum,
     /// Answers were lost or came too late.
     Indeterminate,
@@ -99,6 +128,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Attempt {
     terms: Terms,
+    mode: Mode,
     ballot: Ballot,
     round: u8,
     votes: Votes<AcquireVote>,
@@ -109,11 +139,13 @@ impl Attempt {
     pub const MAX_ROUNDS: u8 = 3;
 
     pub fn new(quorum: Quorum, terms: Terms, ballot: Ballot) -> Self {
-        Self { terms, ballot, round: 1, votes: Votes::new(quorum) }
+        Self { terms, mode: terms.mode, ballot, round: 1, votes: Votes::new(quorum) }
     }
 
-    /// Starts the round that [`Verdict::NextRound`] asked for.
+    /// Starts the round that [`Verdict::NextRound`] asked for. Where the lease has a slot it is asked for that one.
     pub fn begin_round(&mut self, ballot: Ballot) {
+        let slot = self.mine().max_by_key(|(ballot, ..)| *ballot).map(|(_, _, slot)| slot);
+        self.mode = slot.map_or(self.mode, |slot| self.mode.at(slot));
         self.ballot = ballot;
         self.round += 1;
         self.votes.clear();
@@ -125,6 +157,11 @@ impl Attempt {
 
     pub fn round(&self) -> u8 {
         self.round
+    }
+
+    /// With the slot that this round asks for.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Counts a node's answer in `round`; answers of an earlier round change nothing.
@@ -162,14 +199,15 @@ impl Attempt {
         self.lost(accepted + mine.map_or(0, |(_, same)| same))
     }
 
-    /// The ballot that most nodes answered `Mine` with, and how many.
+    /// The ballot that most nodes answered `Mine` with, and how many. Of a part of a set none is a grant.
     fn most_of_one_ballot(&self) -> Option<(Ballot, usize)> {
-        self.mine().map(|(ballot, _)| (ballot, self.mine().filter(|(other, _)| *other == ballot).count())).max_by_key(|(_, same)| *same)
+        let whole = || self.mine().filter(|(_, left, _)| !left.is_zero()).map(|(ballot, ..)| ballot);
+        whole().map(|ballot| (ballot, whole().filter(|other| *other == ballot).count())).max_by_key(|(_, same)| *same)
     }
 
-    fn mine(&self) -> impl Iterator<Item = (Ballot, Duration)> {
+    fn mine(&self) -> impl Iterator<Item = (Ballot, Duration, u16)> {
         self.votes.cast().filter_map(|vote| match vote {
-            AcquireVote::Mine { ballot, left } => Some((*ballot, *left)),
+            AcquireVote::Mine { ballot, left, slot } => Some((*ballot, *left, *slot)),
             _ => None,
         })
     }
@@ -181,25 +219,28 @@ impl Attempt {
         if valid_for.saturating_sub(elapsed) <= ttl / 2 {
             return self.too_late();
         }
-        Verdict::Granted(Grant { fencing_token: FencingToken::of(self.ballot), valid_for, granted, replayed: false })
+        Verdict::Granted(Grant { fencing_token: FencingToken::of(self.ballot), valid_for, granted, replayed: false, mode: self.mode })
     }
 
     /// The same grant again: it lasts as long as a majority of the records do.
     fn replayed(&self, ballot: Ballot, granted: usize, elapsed: Duration) -> Verdict {
-        let mut left: Vec<_> = self.mine().filter(|(other, _)| *other == ballot).map(|(_, left)| left).collect();
+        let same = || self.mine().filter(|(other, left, _)| *other == ballot && !left.is_zero());
+        let mut left: Vec<_> = same().map(|(_, left, _)| left).collect();
         left.sort_unstable_by(|a, b| b.cmp(a));
+        // One ballot is one request of one attempt, and so of one slot.
+        let mode = same().next().map_or(self.mode, |(.., slot)| self.mode.at(slot));
         let valid_for = validity(left[self.votes.quorum().required() - 1], self.terms.margin);
         if valid_for <= elapsed {
             return self.too_late();
         }
-        Verdict::Granted(Grant { fencing_token: FencingToken::of(ballot), valid_for, granted, replayed: true })
+        Verdict::Granted(Grant { fencing_token: FencingToken::of(ballot), valid_for, granted, replayed: true, mode })
     }
 
     fn next_round(&self) -> Verdict {
         if self.round == Self::MAX_ROUNDS {
             return Verdict::Lost(Loss { cause: LossCause::Held(self.holder()), votes: self.votes.labels() });
         }
-        let over = self.mine().map(|(ballot, _)| ballot).max();
+        let over = self.mine().map(|(ballot, ..)| ballot).max();
         let floors = self.votes.cast().filter_map(|vote| match vote {
             AcquireVote::Stale { floor } => Some(*floor),
             _ => None,
@@ -214,18 +255,33 @@ impl Attempt {
     fn lost(&self, yes: usize) -> Verdict {
         let short_of_voters = self.votes.quorum().blocking() <= self.votes.abstained() + self.votes.count(|vote| *vote == AcquireVote::Ahead);
         let cause = match self.votes.shortage(yes) {
-            _ if !short_of_voters => LossCause::Held(self.holder()),
+            _ if !short_of_voters => self.in_the_way(),
             Shortage::NoQuorum => LossCause::NoQuorum,
             Shortage::Indeterminate => LossCause::Indeterminate,
         };
         Verdict::Lost(Loss { cause, votes: self.votes.labels() })
     }
 
+    fn in_the_way(&self) -> LossCause {
+        let (holder, votes) = (self.holder(), || self.votes.cast());
+        let taken = || votes().filter_map(|vote| if let AcquireVote::Taken { slots, .. } = vote { Some(*slots) } else { None });
+        let limit = votes().find_map(|vote| if let AcquireVote::OtherLimit { limit, .. } = vote { Some(*limit) } else { None });
+        if let Some(slots) = taken().reduce(Slots::union) {
+            return LossCause::Taken { slots, holder };
+        }
+        match limit {
+            Some(limit) => LossCause::OtherLimit { limit, holder },
+            None if votes().any(|vote| matches!(vote, AcquireVote::Crowded(_))) => LossCause::Crowded(holder),
+            None => LossCause::Held(holder),
+        }
+    }
+
     /// The holder that most nodes name; a minority may still hold what a failed attempt left.
     fn holder(&self) -> Option<Holder> {
         let holders = || {
             self.votes.cast().filter_map(|vote| match vote {
-                AcquireVote::Busy(holder) => Some(holder),
+                AcquireVote::Busy(holder) | AcquireVote::Crowded(holder) => Some(holder),
+                AcquireVote::Taken { holder, .. } | AcquireVote::OtherLimit { holder, .. } => Some(holder),
                 _ => None,
             })
         };
@@ -236,6 +292,7 @@ impl Attempt {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Slot;
     use super::super::votes::Abstention;
     use super::AcquireVote::{Accepted, Ahead};
     use super::*;
@@ -248,16 +305,16 @@ mod tests {
 
     fn attempt(nodes: usize) -> Attempt {
         let bounds = super::super::TtlBounds::new(TTL, Duration::ZERO);
-        let terms = Terms { ttl: Ttl::new(TTL, bounds).unwrap(), margin: Duration::ZERO };
+        let terms = Terms { ttl: Ttl::new(TTL, bounds).unwrap(), mode: Mode::Exclusive, margin: Duration::ZERO };
         Attempt::new(Quorum::of(nodes), terms, ballot(100))
     }
 
     fn busy(token: u64) -> Answer<AcquireVote> {
-        Ok(AcquireVote::Busy(Holder { ballot: Some(ballot(token)), owner: None, left: Some(TTL) }))
+        Ok(AcquireVote::Busy(Holder { ballot: Some(ballot(token)), left: Some(TTL), ..Holder::default() }))
     }
 
     fn mine(token: u64, left_s: u64) -> Answer<AcquireVote> {
-        Ok(AcquireVote::Mine { ballot: ballot(token), left: Duration::from_secs(left_s) })
+        Ok(AcquireVote::Mine { ballot: ballot(token), left: Duration::from_secs(left_s), slot: 0 })
     }
 
     fn stale(floor: u64) -> Answer<AcquireVote> {
@@ -301,7 +358,7 @@ mod tests {
         let margin = Duration::from_secs(2);
         let bounds = super::super::TtlBounds::new(TTL, margin);
         let valid_for = |answers: [Answer<AcquireVote>; 2]| {
-            let mut attempt = Attempt::new(Quorum::of(3), Terms { ttl: Ttl::new(TTL, bounds).unwrap(), margin }, ballot(100));
+            let mut attempt = Attempt::new(Quorum::of(3), Terms { ttl: Ttl::new(TTL, bounds).unwrap(), mode: Mode::Exclusive, margin }, ballot(100));
             let [first, second] = answers;
             attempt.vote(0, 1, first, Duration::ZERO);
             token(attempt.vote(1, 1, second, Duration::ZERO)).1
@@ -369,10 +426,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_part_of_a_set_is_no_grant_and_is_raised() {
+        let raise = Verdict::NextRound { floor: ballot(100), over: Some(ballot(90)) };
+        assert_eq!(after(3, vec![mine(90, 0), mine(90, 0)]), raise);
+        assert_eq!(token(after(3, vec![mine(90, 0), mine(90, 5), mine(90, 5)])).0, 90);
+    }
+
+    #[test]
+    fn a_lease_that_has_a_slot_is_granted_that_one_again_or_asks_for_it() {
+        let slot = |number| Mode::Slot(Slot { number, limit: 5 });
+        let mine = |token, slot| Ok(AcquireVote::Mine { ballot: ballot(token), left: Duration::from_secs(5), slot });
+        let mut attempt = attempt(3);
+        (attempt.mode, attempt.terms.mode) = (slot(1), slot(1));
+        attempt.vote(0, 1, mine(90, 4), Duration::ZERO);
+        let mut again = Attempt { votes: Votes::new(Quorum::of(3)), ..attempt };
+        again.vote(0, 1, mine(90, 4), Duration::ZERO);
+        let Verdict::Granted(grant) = again.vote(1, 1, mine(90, 4), Duration::ZERO) else { panic!("not the same again") };
+        assert_eq!((grant.mode, grant.replayed), (slot(4), true));
+        let mut other = Attempt { votes: Votes::new(Quorum::of(3)), ..again };
+        other.vote(0, 1, mine(90, 4), Duration::ZERO);
+        other.vote(1, 1, Ok(Accepted), Duration::ZERO);
+        assert!(matches!(other.vote(2, 1, mine(91, 2), Duration::ZERO), Verdict::NextRound { .. }));
+        other.begin_round(ballot(200));
+        assert_eq!(other.mode(), slot(2));
+    }
+
+    #[test]
+    fn losses_among_many_say_what_would_help() {
+        let holder = Holder { ballot: Some(ballot(7)), is_shared: true, ..Holder::default() };
+        let taken = |slots: &[u16]| Ok(AcquireVote::Taken { slots: slots.iter().copied().collect(), holder: holder.clone() });
+        let other_limit = || Ok(AcquireVote::OtherLimit { limit: 3, holder: holder.clone() });
+        let crowded = || Ok(AcquireVote::Crowded(holder.clone()));
+        let found = Some(holder.clone());
+        for (answers, expected) in [
+            (vec![taken(&[1, 2]), taken(&[1, 4])], LossCause::Taken { slots: [1, 2, 4].into_iter().collect(), holder: found.clone() }),
+            (vec![taken(&[1]), other_limit()], LossCause::Taken { slots: [1].into_iter().collect(), holder: found.clone() }),
+            (vec![other_limit(), crowded()], LossCause::OtherLimit { limit: 3, holder: found.clone() }),
+            (vec![crowded(), crowded()], LossCause::Crowded(found.clone())),
+        ] {
+            assert_eq!(cause(after(3, answers.clone())), expected, "{answers:?}");
+        }
+    }
+
+    #[test]
     fn losses_say_why() {
         let gone = || Err(Abstention::Unreachable);
         let silent = || Err(Abstention::Silent);
-        let held = |token| LossCause::Held(Some(Holder { ballot: Some(ballot(token)), owner: None, left: Some(TTL) }));
+        let held = |token| LossCause::Held(Some(Holder { ballot: Some(ballot(token)), left: Some(TTL), ..Holder::default() }));
         for (answers, expected) in [
             (vec![busy(7), busy(7), busy(7)], held(7)),
             (vec![busy(6), busy(7), busy(7)], held(7)),

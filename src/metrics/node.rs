@@ -10,6 +10,9 @@ const VOTES: &[&str] = &[
     "accepted",
     "mine",
     "busy",
+    "taken",
+    "other_limit",
+    "crowded",
     "stale",
     "ahead",
     "extended",
@@ -156,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::lease::Abstention::{self, ClockBack, Epoch, Failed, Overloaded, Quarantined, Refused, Silent, Unreachable};
-    use crate::lease::{AcquireVote, Ballot, ExtendVote, Holder, InspectVote, ReleaseVote, Vote};
+    use crate::lease::{AcquireVote, Ballot, ExtendVote, Holder, InspectVote, ReleaseVote, Slots, Vote};
     use crate::node::{Page, Reply};
 
     /// Goes through all of them: a new one does not compile before it is added here.
@@ -175,11 +178,14 @@ mod tests {
 
     fn replies() -> Vec<Reply> {
         let (ballot, left) = (Ballot::default(), Duration::ZERO);
-        let holder = Holder { ballot: None, owner: None, left: None };
+        let holder = Holder::default();
         vec![
             Reply::Acquire(AcquireVote::Accepted),
-            Reply::Acquire(AcquireVote::Mine { ballot, left }),
+            Reply::Acquire(AcquireVote::Mine { ballot, left, slot: 0 }),
             Reply::Acquire(AcquireVote::Busy(holder.clone())),
+            Reply::Acquire(AcquireVote::Taken { slots: Slots::default(), holder: holder.clone() }),
+            Reply::Acquire(AcquireVote::OtherLimit { limit: 0, holder: holder.clone() }),
+            Reply::Acquire(AcquireVote::Crowded(holder.clone())),
             Reply::Acquire(AcquireVote::Stale { floor: ballot }),
             Reply::Acquire(AcquireVote::Ahead),
             Reply::Extend(ExtendVote::Extended { ballot, left }),
@@ -191,7 +197,7 @@ mod tests {
             Reply::Release(ReleaseVote::Newer { ballot }),
             Reply::Cancel { freed: true },
             Reply::Inspect(InspectVote::Free),
-            Reply::Inspect(InspectVote::Held { lease: None, holder }),
+            Reply::Inspect(InspectVote::Held { lease: None, holder, members: [].into() }),
             Reply::Page(Page { keys: Vec::new(), next: None }),
         ]
     }

@@ -1,23 +1,15 @@
 //! What a node can be asked, and what it answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lease::{AcquireVote, Answer, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, LockKey, OwnerLabel, ReleaseVote};
+use crate::lease::{AcquireVote, Answer, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, LockKey, Mode, OwnerLabel, ReleaseVote};
 
 /// One atomic step on one lock. Many travel in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Write the lock and its fence, if nobody else holds it and the ballot is high enough.
-    Acquire {
-        key: LockKey,
-        lease: LeaseId,
-        attempt: AttemptId,
-        ballot: Ballot,
-        /// A record of this lease up to this ballot may be raised although another attempt wrote it.
-        over: Option<Ballot>,
-        ttl: Duration,
-        owner: Option<OwnerLabel>,
-    },
+    /// Write the lock and its fence, if nobody is in the way and the ballot is high enough.
+    Acquire(Acquire),
     /// Let a live record of this lease last at least `ttl` from now. Never shortens, never creates.
     Extend { key: LockKey, lease: LeaseId, ttl: Duration },
     /// Free every record of the lease, or of any if none is named, up to this ballot and raise the fence to it.
@@ -31,11 +23,29 @@ pub enum Command {
     Scan { prefix: String, cursor: String, limit: usize },
 }
 
+/// What an acquire wants of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acquire {
+    pub key: LockKey,
+    pub lease: LeaseId,
+    pub attempt: AttemptId,
+    pub ballot: Ballot,
+    /// A record of this lease up to this ballot may be raised although another attempt wrote it.
+    pub over: Option<Ballot>,
+    pub ttl: Duration,
+    pub owner: Option<OwnerLabel>,
+    pub mode: Mode,
+    /// The caller waits for the lock: where it wants it alone, nobody else is to share it meanwhile.
+    pub waits: bool,
+    /// The locks that are to be held with this one, all or none, exclusively. This one is the [set's](LockKey::of_set) then.
+    pub members: Arc<[LockKey]>,
+}
+
 impl Command {
     /// Its name.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Acquire { .. } => "acquire",
+            Self::Acquire(_) => "acquire",
             Self::Extend { .. } => "extend",
             Self::Release { .. } => "release",
             Self::Cancel { .. } => "cancel",

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use clock::ClusterClock;
-pub use command::{BatchReply, Command, Page, Reply};
+pub use command::{Acquire, BatchReply, Command, Page, Reply};
 pub use embedded::{EmbeddedError, EmbeddedNode};
 pub use facts::{NodeFacts, Persistence};
 pub use health::{Health, NodeState, NodeStatus};
@@ -36,7 +36,7 @@ pub use marker::{Agreement, Epoch, Marker, MarkerError};
 pub use members::Members;
 pub use name::{NodeName, NodeNameError};
 pub use queue::{Call, NodeQueue, PROBE_INTERVAL, QueueSettings, Receiver};
-pub use record::LockRecord;
+pub use record::{Fence, LockRecord, Record, Sharer, Together};
 pub use state::{Change, HandshakeRefusal, Hello, State};
 pub use usual::Usual;
 pub use word::{Said, Word};

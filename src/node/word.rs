@@ -53,7 +53,7 @@ impl FromStr for Said {
         let by = u64::from_str_radix(part()?, 16).map_err(|_| NotSaid)?;
         let nth = part()?.parse().map_err(|_| NotSaid)?;
         let (verb, key) = (part()?, part()?);
-        let key = LockKey::new(key).map_err(|_| NotSaid)?;
+        let key = LockKey::stored(key).map_err(|_| NotSaid)?;
         match verb {
             "awaited" => Ok(Self { by, nth, word: Word::Awaited(key) }),
             "freed" => Ok(Self { by, nth, word: Word::Freed(key) }),

@@ -1,5 +1,6 @@
 //! Acquiring a lock: what is asked for, what is granted, and why not.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,48 @@ use tokio::time::timeout_at;
 use super::cluster::Cluster;
 use super::flight::Flight;
 use super::{Shortfall, shortfall};
-use crate::lease::{Ballot, Grant, Holder, LeaseId, LockKey, LossCause, OwnerLabel, Ttl};
+use crate::lease::{Ballot, Grant, Holder, LeaseId, LockKey, Loss, LossCause, Mode, OwnerLabel, Slots, Ttl};
 
 /// What a caller asks for.
 #[derive(Clone, Debug)]
 pub struct AcquireRequest {
     pub key: LockKey,
+    /// The locks of a [set](AcquireRequest::of_set), whose own one `key` is then.
+    pub members: Arc<[LockKey]>,
+    /// Of a semaphore the number of the slot is whichever is free.
+    pub mode: Mode,
     /// The caller's own id, under which a repeat gets the same lease; none for a fresh one.
     pub lease: Option<LeaseId>,
     pub ttl: Ttl,
     pub owner: Option<OwnerLabel>,
+    /// The caller waits for it, which those hear who share the lock.
+    pub waits: bool,
+}
+
+impl AcquireRequest {
+    /// How many locks a set may have: what one atomic step of a node can bear.
+    pub const MAX_MEMBERS: usize = 16;
+
+    /// For one lock, alone.
+    pub fn of(key: LockKey, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
+        Self { key, members: [].into(), mode: Mode::Exclusive, lease, ttl, owner, waits: false }
+    }
+
+    /// For all of `members` or none, in their order; each of them is there once.
+    pub fn of_set(members: Arc<[LockKey]>, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
+        let lease = lease.unwrap_or_else(fresh_lease);
+        let key = LockKey::of_set(&lease);
+        Self { members, ..Self::of(key, Some(lease), ttl, owner) }
+    }
+
+    /// The locks that others may want as well.
+    pub fn locks(&self) -> &[LockKey] {
+        if self.members.is_empty() { std::slice::from_ref(&self.key) } else { &self.members }
+    }
+}
+
+fn fresh_lease() -> LeaseId {
+    LeaseId::from_random(rand::rng().random())
 }
 
 /// A lease that was granted. Unless it is [kept](Acquired::keep) it is undone when this is dropped.
@@ -40,6 +73,12 @@ pub enum AcquireError {
     /// Another holds it; none if several contend and nobody has it for sure.
     #[error("the lock is held")]
     Held(Option<Holder>),
+    /// Those who hold it agree on another number of slots; 0 if they have none.
+    #[error("those who hold it agree on {limit} slots")]
+    OtherLimit { limit: u16, holder: Option<Holder> },
+    /// As many share it as may.
+    #[error("as many share the lock as may")]
+    Crowded(Option<Holder>),
     /// Too few nodes could vote. Nothing is held.
     #[error("too few nodes could vote")]
     NoQuorum(Shortfall),
@@ -68,17 +107,59 @@ impl Drop for Abandon {
     }
 }
 
-pub async fn acquire(cluster: &Arc<Cluster>, request: AcquireRequest) -> Result<Acquired, AcquireError> {
+/// How many slots of a semaphore are tried before it is left to others.
+const MAX_SLOTS_TRIED: usize = 8;
+
+pub async fn acquire(cluster: &Arc<Cluster>, mut request: AcquireRequest) -> Result<Acquired, AcquireError> {
     if let Some(lease) = &request.lease
         && let Some(first) = cluster.copies().recall(&request.key, lease, Ballot::from_micros(Ballot::MAX))
     {
         // Where this repeat came before them the lease would be there under another ballot.
         first.copy(Duration::ZERO);
     }
-    let lease = request.lease.clone().unwrap_or_else(|| LeaseId::from_random(rand::rng().random()));
+    let lease = request.lease.clone().unwrap_or_else(fresh_lease);
+    let mut seen_taken = Slots::default();
+    for _ in 0..MAX_SLOTS_TRIED {
+        if let Mode::Slot(slot) = request.mode {
+            let now_us = cluster.clock().estimate_us();
+            let Some(number) = some_slot(&seen_taken, slot.limit, &lease, now_us) else { break };
+            request.mode = request.mode.at(number);
+        }
+        let cause = match try_once(cluster, &request, &lease).await {
+            Ok(acquired) => return Ok(acquired),
+            Err(loss) => loss,
+        };
+        return Err(match cause.cause {
+            LossCause::Taken { slots, holder } => {
+                if slots.others(request.mode.limit()).next().is_none() {
+                    return Err(AcquireError::Held(holder));
+                }
+                seen_taken = slots;
+                continue;
+            }
+            LossCause::Held(holder) => AcquireError::Held(holder),
+            LossCause::OtherLimit { limit, holder } => AcquireError::OtherLimit { limit, holder },
+            LossCause::Crowded(holder) => AcquireError::Crowded(holder),
+            LossCause::NoQuorum => AcquireError::NoQuorum(shortfall(cluster, &cause.votes)),
+            LossCause::Indeterminate => AcquireError::Indeterminate(shortfall(cluster, &cause.votes)),
+        });
+    }
+    Err(AcquireError::Held(None))
+}
+
+/// A slot that is free as far as is known, another one for each lease and moment, so that those who come at once try
+/// different ones. Drawn of them, so that a run on a clock of its own can be repeated.
+fn some_slot(taken: &Slots, limit: u16, lease: &LeaseId, now_us: u64) -> Option<u16> {
+    let free = taken.others(limit).count();
+    let mut hasher = DefaultHasher::new();
+    (lease, now_us).hash(&mut hasher);
+    taken.others(limit).nth(hasher.finish() as usize % free.max(1))
+}
+
+async fn try_once(cluster: &Arc<Cluster>, request: &AcquireRequest, lease: &LeaseId) -> Result<Acquired, Loss> {
     let started_us = cluster.clock().estimate_us();
     let (owner, mut verdict) = oneshot::channel();
-    let flight = Flight::start(cluster, request, lease.clone(), owner);
+    let flight = Flight::start(cluster, request.clone(), lease.clone(), owner);
     let mut guard = Abandon(Some(Arc::clone(&flight)));
     let outcome = loop {
         match timeout_at(flight.deadline(), &mut verdict).await {
@@ -90,15 +171,11 @@ pub async fn acquire(cluster: &Arc<Cluster>, request: AcquireRequest) -> Result<
     match outcome.expect("a flight tells its owner before it lets go of it") {
         Ok(grant) => {
             let expires_at_us = started_us + grant.valid_for.as_micros() as u64;
-            Ok(Acquired { lease, grant, expires_at_us, waited: Duration::ZERO, flight: guard })
+            Ok(Acquired { lease: lease.clone(), grant, expires_at_us, waited: Duration::ZERO, flight: guard })
         }
         Err(loss) => {
             guard.0 = None;
-            Err(match loss.cause {
-                LossCause::Held(holder) => AcquireError::Held(holder),
-                LossCause::NoQuorum => AcquireError::NoQuorum(shortfall(cluster, &loss.votes)),
-                LossCause::Indeterminate => AcquireError::Indeterminate(shortfall(cluster, &loss.votes)),
-            })
+            Err(loss)
         }
     }
 }

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::acquire::AcquireRequest;
 use super::call_timeout;
 use super::cluster::Cluster;
-use crate::lease::{Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, LeaseId, LockKey, Loss, NodeSet, Terms, Verdict};
-use crate::node::{Call, Command, Receiver, Reply};
+use crate::lease::{Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, LeaseId, LockKey, Loss, Mode, NodeSet, Terms, Verdict};
+use crate::node::{Acquire, Call, Command, Receiver, Reply};
 use crate::trace::Cause;
 
 /// What an owner is told, once.
@@ -83,7 +83,7 @@ const CANCEL: u8 = 0;
 impl Flight {
     pub fn start(cluster: &Arc<Cluster>, request: AcquireRequest, lease: LeaseId, owner: oneshot::Sender<Outcome>) -> Arc<Self> {
         let started = Instant::now();
-        let terms = Terms { ttl: request.ttl, margin: cluster.settings().clock_jump_margin };
+        let terms = Terms { ttl: request.ttl, mode: request.mode, margin: cluster.settings().clock_jump_margin };
         let call_timeout = call_timeout(cluster, request.ttl.get());
         let attempt_id = AttemptId(rand::rng().random());
         let ballot = cluster.ballots().draw();
@@ -92,7 +92,7 @@ impl Flight {
             stage: Stage::Voting,
             deadline: started + call_timeout,
             nodes: vec![NodeProgress::default(); cluster.quorum().nodes()],
-            command: Arc::new(acquire_command(&request, &lease, attempt_id, ballot, None)),
+            command: Arc::new(acquire_command(&request, &lease, attempt_id, ballot, None, request.mode)),
             lead: cluster.lead(),
             unasked: NodeSet::all(cluster.quorum()),
             gives_back: false,
@@ -139,8 +139,8 @@ impl Flight {
             return;
         }
         let mut command = (*progress.command).clone();
-        if let Command::Acquire { ttl, .. } = &mut command {
-            *ttl = left;
+        if let Command::Acquire(acquire) = &mut command {
+            acquire.ttl = left;
         }
         progress.command = Arc::new(command);
         let next = progress.ask_the_rest(Instant::now() + self.call_timeout);
@@ -225,7 +225,7 @@ impl Flight {
                 let ballot = self.cluster.ballots().draw_above(floor);
                 progress.attempt.begin_round(ballot);
                 progress.deadline = Instant::now() + self.call_timeout;
-                progress.command = Arc::new(acquire_command(&self.request, &self.lease, self.attempt_id, ballot, over));
+                progress.command = Arc::new(acquire_command(&self.request, &self.lease, self.attempt_id, ballot, over, progress.attempt.mode()));
                 progress.unasked = NodeSet::all(self.cluster.quorum());
                 self.cluster.metrics().rounds.inc();
                 self.cluster.metrics().second_rounds.inc();
@@ -304,7 +304,9 @@ impl Flight {
         let gives_back = progress.gives_back;
         drop(progress);
         if gives_back {
-            self.cluster.waiters().freed(&self.request.key);
+            for lock in self.request.locks() {
+                self.cluster.waiters().freed(lock);
+            }
         }
     }
 
@@ -352,9 +354,9 @@ impl Progress {
     }
 }
 
-fn acquire_command(request: &AcquireRequest, lease: &LeaseId, attempt: AttemptId, ballot: Ballot, over: Option<Ballot>) -> Command {
-    let AcquireRequest { key, ttl, owner, .. } = request.clone();
-    Command::Acquire { key, lease: lease.clone(), attempt, ballot, over, ttl: ttl.get(), owner }
+fn acquire_command(request: &AcquireRequest, lease: &LeaseId, attempt: AttemptId, ballot: Ballot, over: Option<Ballot>, mode: Mode) -> Command {
+    let AcquireRequest { key, members, ttl, owner, waits, .. } = request.clone();
+    Command::Acquire(Acquire { key, lease: lease.clone(), attempt, ballot, over, ttl: ttl.get(), owner, mode, waits, members })
 }
 
 impl Receiver for Flight {

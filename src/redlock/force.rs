@@ -29,7 +29,12 @@ pub async fn force(cluster: &Arc<Cluster>, key: LockKey) -> Result<Option<Holder
     let holder = match inspect(cluster, key.clone()).await? {
         Inspected::Free => return Ok(None),
         Inspected::Contended => return Err(ForceError::Contended),
-        Inspected::Held(holder) => holder,
+        Inspected::Held(holder) | Inspected::HeldWith { holder, .. } => holder,
+        // Of several the newest, up to whose token all are released.
+        Inspected::Together { sharers, .. } => {
+            let newest = sharers.into_iter().map(|sharing| sharing.holder).max_by_key(|holder| holder.ballot);
+            newest.ok_or(ForceError::Contended)?
+        }
     };
     let token = FencingToken::of(holder.ballot.ok_or(ForceError::Foreign)?);
     release(cluster, key, None, Some(token)).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short};
-use crate::lease::{Abstention, Answer, Holder, Inspection, InspectionVerdict, LockKey};
+use crate::lease::{Abstention, Answer, Holder, Inspection, InspectionVerdict, LockKey, Sharing};
 use crate::node::{Command, Reply};
 
 /// The state of a lock.
@@ -14,6 +14,16 @@ use crate::node::{Command, Reply};
 pub enum Inspected {
     Free,
     Held(Holder),
+    /// What a set's own lock says: who holds it, and these with it.
+    HeldWith {
+        holder: Holder,
+        members: Arc<[LockKey]>,
+    },
+    /// These hold it together. `limit` is the number of slots, 0 where they are not numbered.
+    Together {
+        limit: u16,
+        sharers: Vec<Sharing>,
+    },
     /// Attempts are under way, or a failed one left something on a few nodes; no majority agrees.
     Contended,
 }
@@ -32,7 +42,9 @@ pub async fn inspect(cluster: &Arc<Cluster>, key: LockKey) -> Result<Inspected, 
     let question = Question::to_all(cluster, Command::Inspect { key }, cluster.settings().node_timeout);
     match poll(cluster, question, tally).await {
         InspectionVerdict::Free => Ok(Inspected::Free),
-        InspectionVerdict::Held(holder) => Ok(Inspected::Held(holder)),
+        InspectionVerdict::Held { holder, members } if members.is_empty() => Ok(Inspected::Held(holder)),
+        InspectionVerdict::Held { holder, members } => Ok(Inspected::HeldWith { holder, members }),
+        InspectionVerdict::Together { limit, sharers } => Ok(Inspected::Together { limit, sharers }),
         InspectionVerdict::Contended => Ok(Inspected::Contended),
         InspectionVerdict::Undecided { shortage, votes } => {
             Err(short(cluster, shortage, &votes, InspectError::NoQuorum, InspectError::Indeterminate))

@@ -189,7 +189,12 @@ async fn look(cluster: &Arc<Cluster>, key: &LockKey, scanned: u32) -> Result<Opt
     let (verdict, holds) =
         poll(cluster, Question::to_all(cluster, Command::Inspect { key: key.clone() }, cluster.settings().node_timeout), views).await;
     match verdict {
-        InspectionVerdict::Held(holder) if holds & scanned == 0 => Ok(Some(ListedLock { key: key.clone(), holder })),
+        InspectionVerdict::Held { holder, .. } if holds & scanned == 0 => Ok(Some(ListedLock { key: key.clone(), holder })),
+        InspectionVerdict::Together { sharers, .. } if holds & scanned == 0 => {
+            // Of several the one who stays longest.
+            let longest = sharers.into_iter().map(|sharing| sharing.holder).max_by_key(|holder| holder.left);
+            Ok(longest.map(|holder| ListedLock { key: key.clone(), holder }))
+        }
         InspectionVerdict::Undecided { votes, .. } => Err(ListError::NoQuorum(shortfall(cluster, &votes))),
         _ => Ok(None),
     }
@@ -214,7 +219,7 @@ impl Tally for Views {
             Ok(_) => Err(Abstention::Silent),
             Err(abstention) => Err(abstention),
         };
-        if matches!(&vote, Ok(InspectVote::Held { .. })) {
+        if matches!(&vote, Ok(InspectVote::Held { .. } | InspectVote::Together { .. })) {
             self.holds |= 1 << node;
         }
         self.answers |= 1 << node;

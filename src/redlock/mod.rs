@@ -77,10 +77,10 @@ impl Redlock {
 
     /// Tries once to get the lock, within a fraction of its ttl. Dropping the future undoes the attempt.
     pub async fn acquire(&self, request: AcquireRequest) -> Result<Acquired, AcquireError> {
-        let key = request.key.clone();
+        let locks = request.locks().to_vec();
         let result = acquire::acquire(&self.cluster, request).await;
         if result.is_ok() {
-            self.changed(&key);
+            locks.iter().for_each(|lock| self.changed(lock));
         }
         self.count("acquire", outcome_of(result.as_ref()));
         result
@@ -92,10 +92,10 @@ impl Redlock {
         if wait.is_zero() {
             return Ok(self.acquire(request).await?);
         }
-        let (begun, key) = (Instant::now(), request.key.clone());
+        let (begun, locks) = (Instant::now(), request.locks().to_vec());
         let result = wait::wait_for(&self.cluster, request, wait).await;
         if result.is_ok() {
-            self.changed(&key);
+            locks.iter().for_each(|lock| self.changed(lock));
         }
         let outcome = match &result {
             Ok(acquired) => outcome_of(Ok(acquired)),
@@ -134,11 +134,20 @@ impl Redlock {
 
     /// Frees the lock if this lease holds it, up to `token` if that is named. May be repeated.
     pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
+        self.release_with(key.clone(), &[key], lease, token).await
+    }
+
+    /// Frees what this lease holds of a set, all of `members` and the set's own lock. May be repeated.
+    pub async fn release_set(&self, members: &[LockKey], lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
+        self.release_with(LockKey::of_set(&lease), members, lease, token).await
+    }
+
+    async fn release_with(&self, key: LockKey, locks: &[LockKey], lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
         let of = (key.clone(), lease.clone());
-        let result = self.freeing(&of.0, release::release(&self.cluster, key, Some(lease), token)).await;
+        let result = self.freeing(locks, release::release(&self.cluster, key, Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
         if result.is_ok() {
-            self.changed(&of.0);
+            locks.iter().for_each(|lock| self.changed(lock));
             self.cluster.held().end(of.0, of.1);
         }
         self.count(
@@ -186,7 +195,7 @@ impl Redlock {
             "inspect",
             match &result {
                 Ok(Inspected::Free) => "free",
-                Ok(Inspected::Held(_)) => "held",
+                Ok(Inspected::Held(_) | Inspected::HeldWith { .. } | Inspected::Together { .. }) => "held",
                 Ok(Inspected::Contended) => "contended",
                 Err(InspectError::NoQuorum(_)) => "no_quorum",
                 Err(InspectError::Indeterminate(_)) => "indeterminate",
@@ -208,22 +217,22 @@ impl Redlock {
 
     /// A release, with word to whoever waits for the lock: as soon as it is on its way, so that the next attempt can follow
     /// on its heels, and when it is complete.
-    async fn freeing(&self, key: &LockKey, release: impl Future<Output = Result<Released, ReleaseError>>) -> Result<Released, ReleaseError> {
+    async fn freeing(&self, locks: &[LockKey], release: impl Future<Output = Result<Released, ReleaseError>>) -> Result<Released, ReleaseError> {
         let mut release = pin!(release);
         let at_once = poll_fn(|context| Poll::Ready(release.as_mut().poll(context))).await;
-        let won = self.cluster.waiters().freed(key);
+        let won: Vec<u64> = locks.iter().map(|lock| self.cluster.waiters().freed(lock)).collect();
         let result = match at_once {
-            Poll::Ready(result) => {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                let result = release.await;
                 if result.is_ok() {
-                    self.tell_others(key);
+                    locks.iter().zip(won).for_each(|(lock, won)| self.cluster.waiters().freed_since(lock, won));
                 }
-                return result;
+                result
             }
-            Poll::Pending => release.await,
         };
         if result.is_ok() {
-            self.cluster.waiters().freed_since(key, won);
-            self.tell_others(key);
+            locks.iter().for_each(|lock| self.tell_others(lock));
         }
         result
     }
@@ -252,6 +261,8 @@ fn outcome_of(result: Result<&Acquired, &AcquireError>) -> &'static str {
         Ok(acquired) if acquired.grant.replayed => "replayed",
         Ok(_) => "granted",
         Err(AcquireError::Held(_)) => "locked",
+        Err(AcquireError::OtherLimit { .. }) => "other_limit",
+        Err(AcquireError::Crowded(_)) => "crowded",
         Err(AcquireError::NoQuorum(_)) => "no_quorum",
         Err(AcquireError::Indeterminate(_)) => "indeterminate",
     }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::acquire::{AcquireError, AcquireRequest, Acquired, acquire};
 use super::cluster::Cluster;
 use super::waiters::{NoPlace, Step};
-use crate::lease::Holder;
+use crate::lease::{Holder, Mode};
 
 /// Why a lock was not got in the time that one was willing to wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +23,8 @@ pub enum WaitError {
 /// How long the first in a line goes without another try if nobody says that the lock was freed: word of a release through
 /// another gateway may be lost.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same where several share the lock, of whom any may leave. Shorter than a lock is kept from others for one who waits.
+const PATIENCE_WITH_MANY: Duration = Duration::from_millis(500);
 /// The same where several gateways may have tried at once, so that none of them won.
 const AFTER_A_TIE: Duration = Duration::from_millis(15);
 /// A record that is younger may be one of those.
@@ -31,9 +33,13 @@ const FRESH: Duration = Duration::from_millis(50);
 const AFTER_THE_END: Duration = Duration::from_millis(3);
 
 /// Waits for up to `wait` for one's turn and the lock. Dropping the future leaves the line and undoes what was begun.
-pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
+///
+/// For a set it is the line of one of its locks that was held: whoever comes to the front of it and finds another one held
+/// goes to the end of that one's line.
+pub async fn wait_for(cluster: &Arc<Cluster>, mut request: AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
     let begun = Instant::now();
     let give_up = begun + wait;
+    request.waits = true;
     // A repeat is told of its own lease, and does not wait for it to end.
     if request.lease.is_some() {
         match acquire(cluster, request.clone()).await {
@@ -41,7 +47,8 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Dur
             other => return Ok(other?),
         }
     }
-    let place = cluster.waiters().join(&request.key)?;
+    let mut of = request.locks()[0].clone();
+    let mut place = cluster.waiters().join(&of)?;
     loop {
         match place.step()? {
             Step::Try { freed } => {
@@ -50,8 +57,13 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Dur
                     Ok(mut acquired) => {
                         acquired.waited = tried - begun;
                         let left = Some(request.ttl.get().saturating_sub(tried.elapsed()));
-                        let holder = Holder { ballot: Some(acquired.grant.fencing_token.ballot()), owner: request.owner, left };
-                        let pause = pause(Some(&holder), false, cluster.clock().estimate_us());
+                        let ballot = Some(acquired.grant.fencing_token.ballot());
+                        let holder = Holder { ballot, owner: request.owner, left, ..Holder::default() };
+                        let pause = match request.mode {
+                            Mode::Exclusive => pause(Some(&holder), false, cluster.clock().estimate_us()),
+                            // There may be room for the next as well.
+                            Mode::Shared | Mode::Slot(_) => Duration::ZERO,
+                        };
                         place.won(holder, pause);
                         return Ok(acquired);
                     }
@@ -60,8 +72,13 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: AcquireRequest, wait: Dur
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;
                         let pause = pause(holder.as_ref(), is_fresh, now_us);
-                        if place.lost(holder, freed, pause) {
-                            cluster.neighbours().tell_awaited(&request.key);
+                        let in_the_way = holder.as_ref().and_then(|holder| request.members.get(holder.member.checked_sub(1)?));
+                        if let Some(other) = in_the_way.filter(|other| **other != of) {
+                            of = other.clone();
+                            drop(place);
+                            place = cluster.waiters().join(&of)?;
+                        } else if place.lost(holder, freed, pause) {
+                            cluster.neighbours().tell_awaited(&of);
                         }
                     }
                     Err(error) => return Err(error.into()),
@@ -85,6 +102,7 @@ fn pause(holder: Option<&Holder>, is_fresh: bool, now_us: u64) -> Duration {
     let share = f64::from((now_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32) / f64::from(u32::MAX);
     let vary = |pause: Duration| pause.mul_f64(0.5 + share);
     match holder {
+        Some(holder) if holder.is_shared => holder.left.map_or(PATIENCE_WITH_MANY, |left| left + vary(AFTER_THE_END)).min(vary(PATIENCE_WITH_MANY)),
         Some(holder) if !is_fresh => holder.left.map_or(PATIENCE, |left| left + vary(AFTER_THE_END)).min(vary(PATIENCE)),
         _ => vary(AFTER_A_TIE),
     }

@@ -300,7 +300,7 @@ mod tests {
         let waiters = waiters();
         let [first, second] = [(); 2].map(|()| waiters.join(&key("a")).unwrap());
         let now = Instant::now();
-        first.won(Holder { ballot: None, owner: None, left: Some(10 * SECOND) }, 10 * SECOND);
+        first.won(Holder { left: Some(10 * SECOND), ..Holder::default() }, 10 * SECOND);
         drop(first);
         assert!(is_told(&second));
         assert_eq!(second.step(), Ok(Step::Wait { until: Some(now + 10 * SECOND) }));

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 
 use super::Problem;
 use crate::http::body::HolderBody;
+use crate::lease::{Holder, Mode};
 use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, NoPlace, ReleaseError, WaitError};
 
 const HELD_BY_OTHER: &str = "Another lease holds the lock; it stays as it is. The lease that you named is over, or was never granted.";
@@ -15,10 +16,26 @@ impl From<AcquireError> for Problem {
         let locked = |detail: &str| Self::new(StatusCode::LOCKED, "locked", "Locked", detail);
         match error {
             AcquireError::Held(Some(holder)) => locked("The lock is held by another. Try again when it has expired or was released.")
-                .retry_after(holder.left.unwrap_or(Duration::from_secs(1)))
+                .retry_after(left(Some(&holder)))
                 .holder(Some(HolderBody::from(&holder))),
             AcquireError::Held(None) => locked("Several callers ask for the lock at once and this one did not get it. Try again in a moment.")
                 .retry_after(Duration::from_secs(1)),
+            AcquireError::OtherLimit { limit, holder } => Self::new(
+                StatusCode::CONFLICT,
+                "limit_differs",
+                "Another limit",
+                format!("Those who hold the semaphore agree on limit={limit}. Use that, or wait until all of them are gone."),
+            )
+            .retry_after(left(holder.as_ref()))
+            .holder(holder.as_ref().map(HolderBody::from)),
+            AcquireError::Crowded(holder) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_holders",
+                "Too many holders",
+                format!("{} callers share the lock, as many as may. Try again when one of them has left.", Mode::MAX_TOGETHER),
+            )
+            .retry_after(left(holder.as_ref()))
+            .holder(holder.as_ref().map(HolderBody::from)),
             AcquireError::NoQuorum(shortfall) => {
                 Self::no_quorum(shortfall, "Too few nodes could vote, so nobody can get a lock now; nothing is held. GET /nodes says why.")
             }
@@ -28,6 +45,11 @@ impl From<AcquireError> for Problem {
             ),
         }
     }
+}
+
+/// How long the holder may stay.
+fn left(holder: Option<&Holder>) -> Duration {
+    holder.and_then(|holder| holder.left).unwrap_or(Duration::from_secs(1))
 }
 
 impl From<WaitError> for Problem {

@@ -2,14 +2,14 @@
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::lease::{Ballot, LockKey};
+use crate::lease::LockKey;
 use crate::node::state::Change;
-use crate::node::{LockRecord, Marker, State};
+use crate::node::{Fence, Marker, Record, State};
 
 /// Lock records by name, with the millisecond of their expiry.
 const LOCKS: TableDefinition<&str, (u64, &str)> = TableDefinition::new("locks");
 /// Fences by lock name, with the millisecond of their expiry.
-const FENCES: TableDefinition<&str, (u64, u64)> = TableDefinition::new("fences");
+const FENCES: TableDefinition<&str, (u64, &str)> = TableDefinition::new("fence_texts");
 /// The marker and the high-water mark.
 const NODE: TableDefinition<&str, &str> = TableDefinition::new("node");
 
@@ -54,7 +54,7 @@ pub fn write<'a>(database: &Database, state: &State, changes: impl IntoIterator<
                     None => drop(locks.remove(key.as_str())?),
                 },
                 Change::Fence(key) => match state.fence(key) {
-                    Some((ballot, expires_ms)) => drop(fences.insert(key.as_str(), (expires_ms, ballot.micros()))?),
+                    Some((fence, expires_ms)) => drop(fences.insert(key.as_str(), (expires_ms, &*fence.to_string()))?),
                     None => drop(fences.remove(key.as_str())?),
                 },
             }
@@ -81,19 +81,20 @@ pub fn load(database: &Database) -> Result<State, LoadError> {
     for entry in transaction.open_table(LOCKS)?.iter()? {
         let (name, lock) = entry?;
         let (expires_ms, record) = lock.value();
-        let record = LockRecord::parse(record).ok_or_else(|| unreadable(format!("a record of the lock {:?}", name.value())))?;
+        let record = Record::parse(record).ok_or_else(|| unreadable(format!("a record of the lock {:?}", name.value())))?;
         state.restore_lock(key(name.value())?, record, expires_ms);
     }
     for entry in transaction.open_table(FENCES)?.iter()? {
         let (name, fence) = entry?;
-        let (expires_ms, ballot) = fence.value();
-        state.restore_fence(key(name.value())?, Ballot::from_micros(ballot), expires_ms);
+        let (expires_ms, text) = fence.value();
+        let fence = text.parse::<Fence>().map_err(|_| unreadable(format!("a fence of the lock {:?}", name.value())))?;
+        state.restore_fence(key(name.value())?, fence, expires_ms);
     }
     Ok(state)
 }
 
 fn key(name: &str) -> Result<LockKey, LoadError> {
-    LockKey::new(name).map_err(|_| unreadable(format!("a lock named {name:?}")))
+    LockKey::stored(name).map_err(|_| unreadable(format!("a lock named {name:?}")))
 }
 
 fn unreadable(what: impl Into<String>) -> LoadError {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use crate::lease::{Abstention, AcquireVote, Answer, Ballot, ExtendVote, Holder, InspectVote, LeaseId, LockKey, ReleaseVote};
-use crate::node::{Agreement, BatchReply, Command, Epoch, LockRecord, Page, Reply};
+use crate::lease::{Abstention, AcquireVote, Answer, Ballot, ExtendVote, Holder, InspectVote, LeaseId, LockKey, Mode, ReleaseVote, Sharing};
+use crate::node::{Acquire, Agreement, BatchReply, Command, Epoch, LockRecord, Page, Record, Reply, Sharer, Together};
 
 pub const MARKER: &str = "redlockd:node";
 pub const HIGH_WATER: &str = "redlockd:hw";
@@ -30,8 +30,9 @@ impl VotingScript {
     pub fn new(agreement: &Agreement, lock_prefix: String) -> Self {
         let [window, step_back, lag] = [agreement.window, Agreement::STEP_BACK, Agreement::HIGH_WATER_LAG].map(|duration| duration.as_micros());
         let (keep, locks) = (agreement.fence_keep().as_millis(), lock_prefix.len());
+        let (awaited, together) = (Agreement::AWAITED.as_millis(), Mode::MAX_TOGETHER);
         let settings = format!(
-            "local W, B, G, KEEP, FENCES, LOCKS = {window}, {step_back}, {lag}, '{keep}', '{FENCE_PREFIX}', {locks}\n{}",
+            "local W, B, G, KEEP, FENCES, LOCKS, AWAITED, TOGETHER = {window}, {step_back}, {lag}, '{keep}', '{FENCE_PREFIX}', {locks}, {awaited}, {together}\n{}",
             include_str!("scripts/batch.lua")
         );
         let sha = redis::Script::new(&settings).get_hash().to_owned();
@@ -45,12 +46,13 @@ impl VotingScript {
         call.arg("EVALSHA").arg(&self.sha).arg(2 + keys).arg(MARKER).arg(HIGH_WATER);
         let mut text = String::with_capacity(64);
         for command in commands {
-            let Some(key) = lock_of(command) else { continue };
-            for prefix in &[&*self.lock_prefix, FENCE_PREFIX][..keys_of(command)] {
-                text.clear();
-                text.push_str(prefix);
-                text.push_str(key.as_str());
-                call.arg(text.as_str());
+            for key in locks_of(command) {
+                for prefix in &[&*self.lock_prefix, FENCE_PREFIX][..keys_of_lock(command)] {
+                    text.clear();
+                    text.push_str(prefix);
+                    text.push_str(key.as_str());
+                    call.arg(text.as_str());
+                }
             }
         }
         call.arg(&*epoch.text).arg(epoch.ready_at_ms);
@@ -63,13 +65,30 @@ impl VotingScript {
         call
     }
 
-    fn arguments(&self, call: &mut Cmd, command: &Command, text: &mut String) {
-        match command {
-            Command::Acquire { lease, attempt, ballot, over, ttl, owner, .. } => {
-                let record = LockRecord { ballot: *ballot, attempt: Some(*attempt), lease: lease.clone(), owner: owner.clone() };
-                call.arg(written(text, format_args!("{record}"))).arg(ttl.as_millis() as u64);
-                if let Some(over) = over {
-                    call.arg(digits(text, *over));
+    fn arguments(&self, call: &mut Cmd, command: &Arc<Command>, text: &mut String) {
+        match &**command {
+            Command::Acquire(Acquire { lease, attempt, ballot, over, ttl, owner, mode, waits, members, .. }) => {
+                let of = |members: Arc<[LockKey]>| LockRecord {
+                    ballot: *ballot,
+                    attempt: Some(*attempt),
+                    lease: lease.clone(),
+                    owner: owner.clone(),
+                    members,
+                };
+                call.arg(written(text, format_args!("{}", of(Arc::clone(members)))));
+                if !members.is_empty() {
+                    call.arg(written(text, format_args!("{}", of([].into()))));
+                }
+                call.arg(ttl.as_millis() as u64);
+                let verb = verb(command);
+                if verb != "A" {
+                    call.arg(over.map_or("", |over| digits(text, over)));
+                }
+                match verb {
+                    "O" => drop(call.arg(if *waits { "1" } else { "" })),
+                    "T" => drop(call.arg(mode.slot()).arg(mode.limit())),
+                    "M" => drop(call.arg(members.len())),
+                    _ => {}
                 }
             }
             Command::Extend { lease, ttl, .. } => drop(call.arg(with_blank(text, lease)).arg(ttl.as_millis() as u64)),
@@ -95,7 +114,11 @@ impl VotingScript {
         if letters.len() != commands.len() {
             return Err(Garbled);
         }
-        let answers = commands.iter().zip(letters).map(|(command, letter)| self.answer(command, letter, &mut parts)).collect::<Result<_, _>>()?;
+        let answers = commands
+            .iter()
+            .zip(letters)
+            .map(|(command, letter)| self.answer(command, letter, now_us as u64, &mut parts))
+            .collect::<Result<_, _>>()?;
         if parts.next().is_some() {
             return Err(Garbled);
         }
@@ -103,27 +126,38 @@ impl VotingScript {
     }
 
     /// Reads one answer, and as many details as it has.
-    fn answer(&self, command: &Command, letter: u8, details: &mut impl Iterator<Item = Value>) -> Result<Answer<Reply>, Garbled> {
+    fn answer(&self, command: &Command, letter: u8, now_us: u64, details: &mut impl Iterator<Item = Value>) -> Result<Answer<Reply>, Garbled> {
         let mut detail = || details.next().ok_or(Garbled);
         let reply = match (command, letter) {
             (_, b'e') => return Ok(Err(Abstention::Epoch)),
             (_, b'b') => return Ok(Err(Abstention::ClockBack)),
             (_, b'q') => return Ok(Err(Abstention::Quarantined { left: left(&detail()?)?.ok_or(Garbled)? })),
             (_, b'f') => return Ok(Err(Abstention::Failed(text(&detail()?)?.unwrap_or("the command failed").to_owned()))),
-            (Command::Acquire { .. }, b'5') => {
+            (Command::Acquire(_), b'5') => {
                 return Ok(Err(Abstention::Failed("a Redis key of this name holds something that is not a lock".into())));
             }
-            (Command::Acquire { .. }, b'0') => Reply::Acquire(AcquireVote::Busy(holder(&detail()?)?)),
-            (Command::Acquire { .. }, b'1') => Reply::Acquire(AcquireVote::Accepted),
-            (Command::Acquire { .. }, b'2') => {
-                let (left, ballot) = lease_of(&detail()?)?;
-                Reply::Acquire(AcquireVote::Mine { ballot, left })
+            (Command::Acquire(_), b'0') => Reply::Acquire(AcquireVote::Busy(holder(&detail()?)?)),
+            (Command::Acquire(_), b'1') => Reply::Acquire(AcquireVote::Accepted),
+            (Command::Acquire(_), b'2') => {
+                let detail = detail()?;
+                let (left, ballot) = lease_of(&detail)?;
+                Reply::Acquire(AcquireVote::Mine { ballot, left, slot: number(&detail, 4)? })
             }
-            (Command::Acquire { .. }, b'3') => {
+            (Command::Acquire(_), b'3') => {
                 let floor = text(&detail()?)?.and_then(|text| text.parse().ok()).ok_or(Garbled)?;
                 Reply::Acquire(AcquireVote::Stale { floor: Ballot::from_micros(floor) })
             }
-            (Command::Acquire { .. }, b'4') => Reply::Acquire(AcquireVote::Ahead),
+            (Command::Acquire(_), b'4') => Reply::Acquire(AcquireVote::Ahead),
+            (Command::Acquire(_), b'6') => {
+                let detail = detail()?;
+                let slots = text(part(&detail, 4)?)?.ok_or(Garbled)?.split(',').map(|slot| slot.parse().map_err(|_| Garbled));
+                Reply::Acquire(AcquireVote::Taken { slots: slots.collect::<Result<_, _>>()?, holder: holder(&detail)? })
+            }
+            (Command::Acquire(_), b'7') => {
+                let detail = detail()?;
+                Reply::Acquire(AcquireVote::OtherLimit { limit: number(&detail, 4)?, holder: holder(&detail)? })
+            }
+            (Command::Acquire(_), b'8') => Reply::Acquire(AcquireVote::Crowded(holder(&detail()?)?)),
             (Command::Extend { .. }, b'0') => Reply::Extend(ExtendVote::Gone),
             (Command::Extend { .. }, b'1') => {
                 let (left, ballot) = lease_of(&detail()?)?;
@@ -138,8 +172,14 @@ impl VotingScript {
             (Command::Inspect { .. }, b'0') => Reply::Inspect(InspectVote::Free),
             (Command::Inspect { .. }, b'1') => {
                 let detail = detail()?;
-                let lease = text(part(&detail, 1)?)?.and_then(LockRecord::parse).map(|record| record.lease);
-                Reply::Inspect(InspectVote::Held { lease, holder: holder(&detail)? })
+                let vote = match text(part(&detail, 1)?)?.and_then(Record::parse) {
+                    Some(Record::Together(together)) => together_as_seen(&together, now_us / 1000),
+                    Some(Record::Alone(LockRecord { lease, members, .. })) => {
+                        InspectVote::Held { lease: Some(lease), holder: holder(&detail)?, members }
+                    }
+                    None => InspectVote::Held { lease: None, holder: holder(&detail)?, members: [].into() },
+                };
+                Reply::Inspect(vote)
             }
             (Command::Scan { .. }, b'1') => {
                 let detail = detail()?;
@@ -153,11 +193,31 @@ impl VotingScript {
 
 fn verb(command: &Command) -> &'static str {
     match command {
-        Command::Acquire { over: None, .. } => "A",
-        Command::Acquire { over: Some(_), .. } => "O",
-        Command::Extend { .. } => "E",
-        Command::Release { .. } => "R",
-        Command::Cancel { .. } => "C",
+        Command::Acquire(Acquire { members, .. }) if !members.is_empty() => "M",
+        Command::Acquire(Acquire { mode: Mode::Exclusive, over: None, waits: false, .. }) => "A",
+        Command::Acquire(Acquire { mode: Mode::Exclusive, .. }) => "O",
+        Command::Acquire(_) => "T",
+        Command::Extend { key, .. } => {
+            if key.is_set() {
+                "F"
+            } else {
+                "E"
+            }
+        }
+        Command::Release { key, .. } => {
+            if key.is_set() {
+                "U"
+            } else {
+                "R"
+            }
+        }
+        Command::Cancel { key, .. } => {
+            if key.is_set() {
+                "G"
+            } else {
+                "C"
+            }
+        }
         Command::Inspect { .. } => "I",
         Command::Scan { .. } => "S",
     }
@@ -169,7 +229,7 @@ fn belongs_with(one: &Arc<Command>, next: &Arc<Command>) -> bool {
 
 /// A run of releases in parts, none of which has a lock twice: the script looks at all of a part before it frees any.
 fn distinct(run: &[Arc<Command>]) -> Vec<&[Arc<Command>]> {
-    let is_release = matches!(*run[0], Command::Release { .. });
+    let is_release = verb(&run[0]) == "R";
     let (mut parts, mut begin, mut seen) = (Vec::with_capacity(1), 0, HashSet::new());
     for (at, command) in run.iter().enumerate().filter(|_| is_release) {
         if !seen.insert(lock_of(command)) {
@@ -181,21 +241,28 @@ fn distinct(run: &[Arc<Command>]) -> Vec<&[Arc<Command>]> {
     parts
 }
 
-/// How many Redis keys it needs: a release its lock, others a fence as well.
+/// How many Redis keys it needs.
 fn keys_of(command: &Command) -> usize {
-    match command {
-        Command::Scan { .. } => 0,
-        Command::Release { .. } => 1,
-        _ => 2,
-    }
+    locks_of(command).count() * keys_of_lock(command)
+}
+
+/// A release needs its lock, others a fence as well.
+fn keys_of_lock(command: &Command) -> usize {
+    if verb(command) == "R" { 1 } else { 2 }
 }
 
 fn lock_of(command: &Command) -> Option<&LockKey> {
     match command {
-        Command::Acquire { key, .. } | Command::Extend { key, .. } | Command::Release { key, .. } => Some(key),
+        Command::Acquire(Acquire { key, .. }) | Command::Extend { key, .. } | Command::Release { key, .. } => Some(key),
         Command::Cancel { key, .. } | Command::Inspect { key } => Some(key),
         Command::Scan { .. } => None,
     }
+}
+
+/// With those of a set that is to be acquired; what it holds then is in its own record.
+fn locks_of(command: &Command) -> impl Iterator<Item = &LockKey> {
+    let members: &[LockKey] = if let Command::Acquire(Acquire { members, .. }) = command { members } else { &[] };
+    lock_of(command).into_iter().chain(members)
 }
 
 /// Writes into a buffer that is used again and again.
@@ -228,14 +295,33 @@ fn glob(lock_prefix: &str, prefix: &str) -> String {
     pattern
 }
 
-/// `left, record` of whoever holds the lock. A record that does not parse is another program's.
+/// `left, record` of whoever holds the lock, then whether it is shared and which of a set it is. A record that does not
+/// parse is another program's, or nobody's.
 fn holder(detail: &Value) -> Result<Holder, Garbled> {
     let left = left(part(detail, 0)?)?;
     let record = text(part(detail, 1)?)?.and_then(LockRecord::parse);
-    Ok(match record {
-        Some(record) => Holder { ballot: Some(record.ballot), owner: record.owner, left },
-        None => Holder { ballot: None, owner: None, left },
-    })
+    let is_shared = part(detail, 2).ok().map(text).transpose()?.flatten() == Some("1");
+    let (ballot, owner) = record.map_or((None, None), |record| (Some(record.ballot), record.owner));
+    Ok(Holder { ballot, owner, left, is_shared, member: usize::from(number(detail, 3)?) })
+}
+
+/// Those who hold a lock together, whose leases are not over.
+fn together_as_seen(together: &Together, now_ms: u64) -> InspectVote {
+    let seen = |sharer: &Sharer| {
+        let LockRecord { ballot, lease, owner, .. } = sharer.record.clone();
+        let left = Some(Duration::from_millis(sharer.expires_ms - now_ms));
+        Sharing { lease, slot: sharer.slot, holder: Holder { ballot: Some(ballot), owner, left, is_shared: true, member: 0 } }
+    };
+    InspectVote::of_together(together.limit, together.live(now_ms).map(seen).collect())
+}
+
+/// A small number among the details; 0 where they end before it.
+fn number(detail: &Value, at: usize) -> Result<u16, Garbled> {
+    match part(detail, at) {
+        Err(Garbled) => Ok(0),
+        Ok(Value::Int(number)) => u16::try_from(*number).map_err(|_| Garbled),
+        Ok(value) => text(value)?.unwrap_or_default().parse().map_err(|_| Garbled),
+    }
 }
 
 /// `left, record` of the caller's own lease.

@@ -3,18 +3,22 @@
 //! It is the embedded node (a batch is one durable commit), the nodes of the simulation, and the twin that
 //! the Lua script is compared with, reply by reply, on real Redis. The script mirrors it line by line.
 
+mod acquiring;
+mod extending;
+mod freeing;
 mod handshake;
 mod records;
+mod viewing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::time::Duration;
 
 pub use handshake::{HandshakeRefusal, Hello};
 pub use records::Change;
 
-use super::{Agreement, Command, Epoch, LockRecord, Marker, Page, Reply};
-use crate::lease::{Abstention, AcquireVote, Answer, AttemptId, Ballot, ExtendVote, Holder, InspectVote, LeaseId, LockKey, OwnerLabel, ReleaseVote};
+use super::record::{Sharer, Together};
+use super::{Agreement, Command, Epoch, Fence, LockRecord, Marker, Record, Reply};
+use crate::lease::{Abstention, Answer, Ballot, Holder, LockKey, Mode};
 
 /// Everything a node remembers.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +26,8 @@ pub struct State {
     marker: Option<Marker>,
     /// The highest time this node's clock is known to have shown.
     high_water_us: u64,
-    locks: BTreeMap<LockKey, Expiring<LockRecord>>,
-    fences: BTreeMap<LockKey, Expiring<Ballot>>,
+    locks: BTreeMap<LockKey, Expiring<Record>>,
+    fences: BTreeMap<LockKey, Expiring<Fence>>,
     /// What expires when, so that a batch can sweep a few without looking at all.
     expiries: BTreeSet<(u64, Change)>,
     changes: BTreeSet<Change>,
@@ -79,10 +83,7 @@ impl State {
             return Err(refusal.clone());
         }
         Ok(match command {
-            Command::Acquire { key, lease, attempt, ballot, over, ttl, owner } => {
-                let new = LockRecord { ballot: *ballot, attempt: Some(*attempt), lease: lease.clone(), owner: owner.clone() };
-                Reply::Acquire(self.acquire(batch, key, *attempt, over.unwrap_or_default(), new, millis(*ttl)))
-            }
+            Command::Acquire(acquire) => Reply::Acquire(self.acquire(batch, acquire)),
             Command::Extend { key, lease, ttl } => Reply::Extend(self.extend(batch, key, lease, millis(*ttl))),
             Command::Release { key, lease, up_to } => Reply::Release(self.release(batch, key, lease.as_ref(), *up_to)),
             Command::Cancel { key, lease, attempt, up_to } => Reply::Cancel { freed: self.cancel(batch, key, lease, *attempt, *up_to) },
@@ -91,130 +92,17 @@ impl State {
         })
     }
 
-    fn acquire(&mut self, batch: &Batch, key: &LockKey, attempt: AttemptId, over: Ballot, mut new: LockRecord, ttl_ms: u64) -> AcquireVote {
-        if batch.now_us + micros(batch.agreement.window) < new.ballot.micros() {
-            return AcquireVote::Ahead;
-        }
-        let floor = self.floor(batch, key);
-        let mut lasts_ms = ttl_ms;
-        let held = self.live(batch, key).cloned();
-        let is_free = held.is_none();
-        if let Some(held) = held {
-            let left_ms = held.expires_ms - batch.now_ms();
-            let old = held.value;
-            if old.lease != new.lease {
-                return AcquireVote::Busy(holder(&old, left_ms));
-            }
-            let own = old.attempt == Some(attempt);
-            if own && old.ballot == new.ballot {
-                return AcquireVote::Accepted;
-            }
-            // An earlier round that arrives after a later one changes nothing; firm, the record could not be cancelled.
-            if own && new.ballot < old.ballot {
-                return AcquireVote::Stale { floor: old.ballot };
-            }
-            if !own && over < old.ballot {
-                let (ballot, firm) = (old.ballot, LockRecord { attempt: None, ..old });
-                self.set_lock(key, firm, held.expires_ms);
-                return AcquireVote::Mine { ballot, left: Duration::from_millis(left_ms) };
-            }
-            if !own {
-                new.attempt = None;
-            }
-            lasts_ms = lasts_ms.max(left_ms);
-        }
-        if new.ballot <= floor {
-            if is_free {
-                self.renew_fence(batch, key);
-            }
-            return AcquireVote::Stale { floor };
-        }
-        self.set_fence(batch, key, new.ballot);
-        self.set_lock(key, new, batch.now_ms() + lasts_ms);
-        AcquireVote::Accepted
-    }
-
-    fn extend(&mut self, batch: &Batch, key: &LockKey, lease: &LeaseId, ttl_ms: u64) -> ExtendVote {
-        let Some(held) = self.live(batch, key).cloned() else { return ExtendVote::Gone };
-        if held.value.lease != *lease {
-            return ExtendVote::HeldByOther;
-        }
-        let expires_ms = held.expires_ms.max(batch.now_ms() + ttl_ms);
-        let ballot = held.value.ballot;
-        // Firm: the holder was told that it stands, so no late cancel of the attempt that wrote it may free it.
-        self.set_lock(key, LockRecord { attempt: None, ..held.value }, expires_ms);
-        ExtendVote::Extended { ballot, left: Duration::from_millis(expires_ms - batch.now_ms()) }
-    }
-
-    fn release(&mut self, batch: &Batch, key: &LockKey, lease: Option<&LeaseId>, up_to: Ballot) -> ReleaseVote {
-        let vote = match self.live(batch, key).map(|held| &held.value) {
-            None => ReleaseVote::NotHeld,
-            Some(record) if lease.is_some_and(|lease| record.lease != *lease) => ReleaseVote::HeldByOther,
-            Some(record) if up_to < record.ballot => ReleaseVote::Newer { ballot: record.ballot },
-            Some(record) if record.ballot == up_to => {
-                self.remove_lock(key);
-                // No fence to raise: it was raised with the lock, and is there as long as it refuses more than the window does.
-                return ReleaseVote::Freed;
-            }
-            Some(_) => {
-                self.remove_lock(key);
-                ReleaseVote::Freed
-            }
-        };
-        self.raise_fence(batch, key, up_to);
-        vote
-    }
-
-    fn cancel(&mut self, batch: &Batch, key: &LockKey, lease: &LeaseId, attempt: AttemptId, up_to: Ballot) -> bool {
-        let freed = self.live(batch, key).is_some_and(|held| held.value.lease == *lease && held.value.attempt == Some(attempt));
-        if freed {
-            self.remove_lock(key);
-        }
-        self.raise_fence(batch, key, up_to);
-        freed
-    }
-
-    fn inspect(&self, batch: &Batch, key: &LockKey) -> InspectVote {
-        match self.live(batch, key) {
-            None => InspectVote::Free,
-            Some(held) => InspectVote::Held { lease: Some(held.value.lease.clone()), holder: holder(&held.value, held.expires_ms - batch.now_ms()) },
-        }
-    }
-
-    /// A cursor is the last name of the page before. Expired names may be among them; who asks, inspects.
-    fn scan(&self, prefix: &str, cursor: &str, limit: usize) -> Page {
-        let from = prefix.max(cursor);
-        let mut keys: Vec<LockKey> = Vec::new();
-        let begin = LockKey::new(from).map_or(Bound::Unbounded, Bound::Included);
-        for key in self.locks.range((begin, Bound::Unbounded)).map(|(key, _)| key) {
-            if key.as_str() <= cursor && !cursor.is_empty() || key.as_str() < prefix {
-                continue;
-            }
-            if !key.as_str().starts_with(prefix) {
-                break;
-            }
-            if keys.len() == limit {
-                let next = keys.last().map(|key| key.as_str().to_owned());
-                return Page { keys, next };
-            }
-            keys.push(key.clone());
-        }
-        Page { keys, next: None }
-    }
-
-    fn live(&self, batch: &Batch, key: &LockKey) -> Option<&Expiring<LockRecord>> {
+    fn live(&self, batch: &Batch, key: &LockKey) -> Option<&Expiring<Record>> {
         self.locks.get(key).filter(|lock| batch.now_ms() <= lock.expires_ms)
     }
 
-    fn live_fence(&self, batch: &Batch, key: &LockKey) -> Option<Ballot> {
+    fn live_fence(&self, batch: &Batch, key: &LockKey) -> Option<Fence> {
         self.fences.get(key).filter(|fence| batch.now_ms() <= fence.expires_ms).map(|fence| fence.value)
     }
 
-    /// The highest ballot that this node refuses for this lock.
-    fn floor(&self, batch: &Batch, key: &LockKey) -> Ballot {
-        let fence = self.live_fence(batch, key);
-        let behind = Ballot::from_micros(batch.now_us.saturating_sub(micros(batch.agreement.window)));
-        fence.unwrap_or_default().max(behind)
+    /// The highest ballot that this node refuses to whoever wants the lock in this mode.
+    fn floor(&self, batch: &Batch, key: &LockKey, mode: Mode) -> Ballot {
+        self.live_fence(batch, key).unwrap_or_default().below(mode).max(batch.too_old())
     }
 
     /// A tombstone: refuses what a release or a cancel overtook. Capped, so that nobody can poison a fence.
@@ -224,25 +112,38 @@ impl State {
             return;
         }
         let up_to = up_to.min(Ballot::from_micros(batch.now_us + micros(batch.agreement.window)));
-        if self.floor(batch, key) < up_to {
-            self.set_fence(batch, key, up_to);
+        let fence = self.live_fence(batch, key).unwrap_or_default();
+        if fence.low.max(batch.too_old()) < up_to {
+            self.set_fence(batch, key, Fence { high: fence.high.max(up_to), low: up_to });
         }
     }
 
-    /// The script writes before it looks, and puts back what it found: for the full time again, which refuses no less.
-    fn renew_fence(&mut self, batch: &Batch, key: &LockKey) {
-        if let Some(fence) = self.live_fence(batch, key) {
-            self.set_fence(batch, key, fence);
-        }
-    }
-
-    fn set_fence(&mut self, batch: &Batch, key: &LockKey, ballot: Ballot) {
+    fn set_fence(&mut self, batch: &Batch, key: &LockKey, fence: Fence) {
         let expires_ms = batch.now_ms() + millis(batch.agreement.fence_keep());
-        if let Some(old) = self.fences.insert(key.clone(), Expiring { value: ballot, expires_ms }) {
+        if let Some(old) = self.fences.insert(key.clone(), Expiring { value: fence, expires_ms }) {
             self.expiries.remove(&(old.expires_ms, Change::Fence(key.clone())));
         }
         self.expiries.insert((expires_ms, Change::Fence(key.clone())));
         self.changes.insert(Change::Fence(key.clone()));
+    }
+
+    /// Those who hold the lock together; nobody if it is not held so.
+    fn together(&self, batch: &Batch, key: &LockKey) -> Together {
+        match self.live(batch, key).map(|held| &held.value) {
+            Some(Record::Together(together)) => together.clone(),
+            _ => Together::default(),
+        }
+    }
+
+    /// Writes down those whose leases are not over; nothing if there are none, and nobody waits for that.
+    fn set_together(&mut self, batch: &Batch, key: &LockKey, mut together: Together) {
+        together.reap(batch.now_ms());
+        let ends_ms = together.ends_ms();
+        if ends_ms <= batch.now_ms() {
+            self.remove_lock(key);
+        } else {
+            self.set_lock(key, Record::Together(together), ends_ms);
+        }
     }
 }
 
@@ -250,11 +151,21 @@ impl Batch {
     fn now_ms(&self) -> u64 {
         self.now_us / 1000
     }
+
+    /// The highest ballot that the clock alone refuses.
+    fn too_old(&self) -> Ballot {
+        Ballot::from_micros(self.now_us.saturating_sub(micros(self.agreement.window)))
+    }
 }
 
 fn holder(record: &LockRecord, left_ms: u64) -> Holder {
-    let owner: Option<OwnerLabel> = record.owner.clone();
-    Holder { ballot: Some(record.ballot), owner, left: Some(Duration::from_millis(left_ms)) }
+    let left = Some(Duration::from_millis(left_ms));
+    Holder { ballot: Some(record.ballot), owner: record.owner.clone(), left, ..Holder::default() }
+}
+
+/// One of those who hold a lock together.
+fn sharer_as_holder(sharer: &Sharer, now_ms: u64) -> Holder {
+    Holder { is_shared: true, ..holder(&sharer.record, sharer.expires_ms - now_ms) }
 }
 
 fn micros(duration: Duration) -> u64 {

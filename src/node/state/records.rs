@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Expiring, State};
-use crate::lease::{Ballot, LockKey};
-use crate::node::{LockRecord, Marker};
+use crate::lease::LockKey;
+use crate::node::{Fence, Marker, Record};
 
 /// A part of the state that differs from what was last taken with [`State::take_changes`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +33,12 @@ impl State {
     }
 
     /// The record of a lock and when it expires, expired or not.
-    pub fn lock(&self, key: &LockKey) -> Option<(&LockRecord, u64)> {
+    pub fn lock(&self, key: &LockKey) -> Option<(&Record, u64)> {
         self.locks.get(key).map(|lock| (&lock.value, lock.expires_ms))
     }
 
     /// The fence of a lock and when it expires, expired or not.
-    pub fn fence(&self, key: &LockKey) -> Option<(Ballot, u64)> {
+    pub fn fence(&self, key: &LockKey) -> Option<(Fence, u64)> {
         self.fences.get(key).map(|fence| (fence.value, fence.expires_ms))
     }
 
@@ -49,18 +49,18 @@ impl State {
     }
 
     /// Takes back a lock that was written down.
-    pub fn restore_lock(&mut self, key: LockKey, record: LockRecord, expires_ms: u64) {
+    pub fn restore_lock(&mut self, key: LockKey, record: Record, expires_ms: u64) {
         self.expiries.insert((expires_ms, Change::Lock(key.clone())));
         self.locks.insert(key, Expiring { value: record, expires_ms });
     }
 
     /// Takes back a fence that was written down.
-    pub fn restore_fence(&mut self, key: LockKey, ballot: Ballot, expires_ms: u64) {
+    pub fn restore_fence(&mut self, key: LockKey, fence: Fence, expires_ms: u64) {
         self.expiries.insert((expires_ms, Change::Fence(key.clone())));
-        self.fences.insert(key, Expiring { value: ballot, expires_ms });
+        self.fences.insert(key, Expiring { value: fence, expires_ms });
     }
 
-    pub(super) fn set_lock(&mut self, key: &LockKey, record: LockRecord, expires_ms: u64) {
+    pub(super) fn set_lock(&mut self, key: &LockKey, record: Record, expires_ms: u64) {
         self.remove_lock(key);
         self.expiries.insert((expires_ms, Change::Lock(key.clone())));
         self.locks.insert(key.clone(), Expiring { value: record, expires_ms });
@@ -102,8 +102,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lease::{AcquireVote, AttemptId, ExtendVote, InspectVote, LeaseId};
-    use crate::node::{Agreement, Command, Epoch, Hello, Members, Reply};
+    use crate::lease::{AcquireVote, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, Mode};
+    use crate::node::{Acquire, Agreement, Command, Epoch, Hello, Members, Reply};
 
     #[test]
     fn what_is_over_and_not_swept_yet_is_over_all_the_same() {
@@ -117,7 +117,19 @@ mod tests {
         let lease = LeaseId::from_random([1; LeaseId::RANDOM]);
         let acquire = |n: usize, now_us: u64| {
             let (ballot, ttl) = (Ballot::from_micros(now_us), Duration::from_secs(1));
-            Command::Acquire { key: key(n), lease: lease.clone(), attempt: AttemptId(now_us), ballot, over: None, ttl, owner: None }
+            let (lease, attempt) = (lease.clone(), AttemptId(now_us));
+            Command::Acquire(Acquire {
+                key: key(n),
+                lease,
+                attempt,
+                ballot,
+                over: None,
+                ttl,
+                owner: None,
+                mode: Mode::Exclusive,
+                waits: false,
+                members: [].into(),
+            })
         };
         // Twice as many as one batch forgets; the last of them is the last to be forgotten.
         let locks: Vec<_> = (0..2 * SWEEP).map(|n| acquire(n, start_us)).collect();

@@ -157,7 +157,7 @@ async fn a_round_after_a_stale_ballot_goes_above_its_floor() {
     let token = engine.hold("first").await;
     assert!(floor.micros() < token);
     let ballot = |command| match command {
-        Command::Acquire { ballot, .. } => Some(ballot.micros()),
+        Command::Acquire(acquire) => Some(acquire.ballot.micros()),
         _ => None,
     };
     // Of a node that was among the first and so asked in both rounds.

@@ -74,7 +74,7 @@ impl<const N: usize> Engine<N> {
 }
 
 fn request(lock: &str, lease: Option<LeaseId>) -> AcquireRequest {
-    AcquireRequest { key: lock_key(lock), lease, ttl: ttl(TTL), owner: None }
+    AcquireRequest::of(lock_key(lock), lease, ttl(TTL), None)
 }
 
 fn ttl(ttl: Duration) -> Ttl {

@@ -16,10 +16,12 @@ use twins::{Difference, Twins};
 
 const SEQUENCES: u64 = 10_000;
 /// What a run of that many can't do without, or it would show nothing.
-const ANSWERS: [&str; 17] = [
+const ANSWERS: [&str; 19] = [
     "accepted",
     "mine",
     "busy",
+    "taken",
+    "other_limit",
     "stale",
     "ahead",
     "extended",

@@ -195,7 +195,7 @@ impl Twins {
         for key in locks() {
             let lock = self.state.lock(&key).filter(|(_, expires_ms)| now_ms <= *expires_ms);
             let fence = self.state.fence(&key).filter(|(_, expires_ms)| now_ms <= *expires_ms);
-            expected.extend([lock.map(|(record, _)| record.to_string()), fence.and_then(|(ballot, _)| text_of(ballot.micros()))]);
+            expected.extend([lock.map(|(record, _)| record.to_string()), fence.map(|(fence, _)| fence.to_string())]);
             expected_ms.extend([lock.map(|(_, expires_ms)| expires_ms - now_ms), fence.map(|(_, expires_ms)| expires_ms - now_ms)]);
         }
         same("what is remembered", &expected, &texts)?;
@@ -223,8 +223,8 @@ impl Twins {
             if let Some((record, expires_ms)) = old.lock(&key).filter(|(_, expires_ms)| now_ms <= *expires_ms) {
                 self.state.restore_lock(key.clone(), record.clone(), expires_ms);
             }
-            if let Some((ballot, expires_ms)) = old.fence(&key).filter(|(_, expires_ms)| now_ms <= *expires_ms) {
-                self.state.restore_fence(key, ballot, expires_ms);
+            if let Some((fence, expires_ms)) = old.fence(&key).filter(|(_, expires_ms)| now_ms <= *expires_ms) {
+                self.state.restore_fence(key, fence, expires_ms);
             }
         }
     }

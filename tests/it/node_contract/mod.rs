@@ -3,6 +3,8 @@
 mod acquiring;
 mod embedded_only;
 mod redis_only;
+mod sets;
+mod sharing;
 mod undoing;
 mod viewing;
 
@@ -56,6 +58,27 @@ on_every_node! {
         a_scan_pages_through_every_name_once,
         a_prefix_is_no_pattern,
         a_batch_is_answered_command_by_command_in_order;
+    sharing:
+        those_who_share_a_lock_come_in_any_order_and_keep_out_who_wants_it_alone,
+        who_holds_it_alone_keeps_out_who_would_share_it,
+        whoever_wants_it_alone_afterwards_is_above_all_who_shared_it,
+        a_waiting_writer_holds_back_new_readers_but_not_those_who_are_there,
+        each_sharer_extends_releases_and_cancels_its_own,
+        a_release_of_whoever_shares_it_reaches_up_to_its_ballot_only,
+        a_repeat_of_a_sharer_is_told_what_it_has,
+        no_more_than_a_bound_share_a_lock,
+        a_slot_has_one_holder_and_the_others_are_told,
+        slots_that_are_left_are_given_in_the_order_of_their_ballots,
+        a_lease_keeps_its_slot,
+        who_counts_otherwise_is_refused_while_a_slot_is_held;
+    sets:
+        a_set_is_had_whole_or_not_at_all,
+        whoever_has_a_lock_of_a_set_is_named,
+        a_set_is_above_every_fence_of_its_locks,
+        a_set_is_extended_whole_or_not_at_all,
+        a_set_is_released_and_cancelled_whole,
+        a_repeat_of_a_set_is_mine_and_of_a_part_of_it_has_nothing_left,
+        a_lease_that_holds_a_set_is_of_no_other;
 }
 
 const ACCEPTED: Answer<Reply> = Ok(Reply::Acquire(AcquireVote::Accepted));

@@ -193,7 +193,7 @@ async fn a_foreign_string_is_a_holder_without_a_token() {
     let subject = Subject::redis_on(&server).await;
     server.run::<()>(&["SET", "redlockd:lock:lock", "f3a1c0de"]);
     let alice = Caller::new("lock", "alice");
-    let foreign = Holder { ballot: None, owner: None, left: None };
+    let foreign = Holder::default();
     assert_eq!(in_the_way(subject.ask(alice.acquire(subject.now())).await), foreign);
     let answers = subject.batch(vec![alice.extend(alice.ttl), alice.release(subject.now())]).await;
     assert_eq!(answers, [Ok(Reply::Extend(ExtendVote::HeldByOther)), Ok(Reply::Release(ReleaseVote::HeldByOther))]);

@@ -52,7 +52,7 @@ pub async fn an_inspection_shows_the_holder(subject: Subject) {
     let (alice, ballot) = (Caller::new("lock", "alice"), subject.now());
     assert_eq!(subject.ask(alice.inspect()).await, Ok(Reply::Inspect(InspectVote::Free)));
     subject.ask(alice.acquire(ballot)).await.unwrap();
-    let Ok(Reply::Inspect(InspectVote::Held { lease, holder })) = subject.ask(alice.inspect()).await else { panic!("not held") };
+    let Ok(Reply::Inspect(InspectVote::Held { lease, holder, .. })) = subject.ask(alice.inspect()).await else { panic!("not held") };
     assert!(lease == Some(alice.lease), "another lease");
     assert_eq!((holder.ballot, holder.owner), (Some(ballot), alice.owner));
     assert!(holder.left.unwrap() <= alice.ttl);

@@ -84,7 +84,7 @@ impl Client {
         let wait = if self.happens(3) { Duration::from_millis(self.below(200)) } else { Duration::ZERO };
         self.world.history().add_call();
         let asked = self.world.now();
-        let request = AcquireRequest { key: key_of(lock), lease: Some(id_of(lease)), ttl, owner: None };
+        let request = AcquireRequest::of(key_of(lock), Some(id_of(lease)), ttl, None);
         let outcome = gateway.redlock.wait_for(request, wait).await;
         if !gateway.is_alive() {
             return Err(Unknown);

@@ -1,9 +1,10 @@
 //! Whoever asks a node for a lock, and the commands it sends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redlockd::lease::{AttemptId, Ballot, LeaseId, LockKey, OwnerLabel};
-use redlockd::node::Command;
+use redlockd::lease::{AttemptId, Ballot, LeaseId, LockKey, Mode, OwnerLabel};
+use redlockd::node::{Acquire, Command};
 
 /// One attempt of one lease on one lock, from which every command of it can be made.
 #[derive(Clone)]
@@ -13,6 +14,10 @@ pub struct Caller {
     pub attempt: AttemptId,
     pub ttl: Duration,
     pub owner: Option<OwnerLabel>,
+    pub mode: Mode,
+    pub waits: bool,
+    /// The locks of a set.
+    pub members: Arc<[LockKey]>,
 }
 
 pub fn lock_key(name: &str) -> LockKey {
@@ -23,7 +28,23 @@ impl Caller {
     /// Its owner label is `name`, and its lease id is made of it.
     pub fn new(lock: &str, name: &str) -> Self {
         let lease = LeaseId::new(&format!("lease-of-{name:-<16}")).unwrap();
-        Self { key: lock_key(lock), lease, attempt: AttemptId(1), ttl: Duration::from_secs(30), owner: OwnerLabel::new(name).ok() }
+        let (ttl, owner) = (Duration::from_secs(30), OwnerLabel::new(name).ok());
+        Self { key: lock_key(lock), lease, attempt: AttemptId(1), ttl, owner, mode: Mode::Exclusive, waits: false, members: [].into() }
+    }
+
+    /// Of a set of `locks`.
+    pub fn of_set(locks: &[&str], name: &str) -> Self {
+        let one = Self::new("lock", name);
+        Self { key: LockKey::of_set(&one.lease), members: locks.iter().map(|lock| lock_key(lock)).collect(), ..one }
+    }
+
+    /// The same in another mode.
+    pub fn mode(&self, mode: Mode) -> Self {
+        Self { mode, ..self.clone() }
+    }
+
+    pub fn waiting(&self) -> Self {
+        Self { waits: true, ..self.clone() }
     }
 
     /// The same lease in another attempt.
@@ -40,8 +61,8 @@ impl Caller {
     }
 
     pub fn acquire_over(&self, ballot: Ballot, over: Option<Ballot>) -> Command {
-        let Self { key, lease, attempt, ttl, owner } = self.clone();
-        Command::Acquire { key, lease, attempt, ballot, over, ttl, owner }
+        let Self { key, lease, attempt, ttl, owner, mode, waits, members } = self.clone();
+        Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, mode, waits, members })
     }
 
     pub fn extend(&self, ttl: Duration) -> Command {
