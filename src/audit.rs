@@ -33,6 +33,9 @@ pub struct Event<'a> {
     /// `draining` where a connection held the lock and ended without a release.
     pub outcome: &'static str,
     pub key: &'a str,
+    /// `semaphore` if it is the name of one; a lock's else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
     /// What the caller is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<&'a str>,
@@ -148,7 +151,20 @@ mod tests {
     fn event(key: &str) -> Event<'_> {
         let time = "2026-11-25T00:00:00.000Z".to_owned();
         let (event, outcome, fencing_token) = ("acquire", "granted", Some(7));
-        Event { time, event, outcome, key, who: None, known_by: None, from: None, request_id: None, owner: None, fencing_token, reason: None }
+        Event {
+            time,
+            event,
+            outcome,
+            key,
+            kind: None,
+            who: None,
+            known_by: None,
+            from: None,
+            request_id: None,
+            owner: None,
+            fencing_token,
+            reason: None,
+        }
     }
 
     #[derive(Clone, Default)]

@@ -44,8 +44,9 @@ impl KnownBy {
 }
 
 impl Caller {
+    /// To a semaphore as to the lock of its name.
     pub fn may(&self, action: Action, key: &LockKey) -> bool {
-        self.has(action, |grant| grant.covers(action, key.as_str()))
+        self.has(action, |grant| grant.covers(action, key.given()))
     }
 
     /// Whether it may do this to every lock whose name begins with `prefix`.

@@ -11,15 +11,16 @@ use super::state::AppState;
 use crate::audit::{Audit, Event};
 use crate::auth::KnownBy;
 use crate::lease::{FencingToken, Holder, LockKey, OwnerLabel};
+use crate::redlock::Locks;
 use crate::trace::carry;
 
-/// What a caller wants done to a lock. Told to the audit log when it is dropped, with what is known by then: nobody can
+/// What a caller wants done to a lock, or to the locks of a set. Told to the audit log when it is dropped, with what is known by then: nobody can
 /// hang up before the log hears of it.
 pub struct Deed {
     audit: Audit,
     event: &'static str,
     asking: Asking,
-    pub key: LockKey,
+    pub locks: Locks,
     /// A word such as `granted`, or the code of a problem.
     pub outcome: &'static str,
     pub owner: Option<OwnerLabel>,
@@ -33,22 +34,22 @@ const ABANDONED: &str = "abandoned";
 impl Deed {
     /// It is about to be done. Until it is told otherwise its outcome is that its client went away.
     pub fn begin<A: Permission>(audit: &Audit, allowed: OnLock<A>) -> Self {
-        let OnLock { key, asking, .. } = allowed;
-        Self::new(audit, A::ACTION.as_str(), key, asking, ABANDONED)
+        let OnLock { locks, asking, .. } = allowed;
+        Self::new(audit, A::ACTION.as_str(), locks, asking, ABANDONED)
     }
 
     /// It was not allowed.
     pub fn refuse<A: Permission>(audit: &Audit, key: LockKey, asking: Asking) {
-        drop(Self::new(audit, A::ACTION.as_str(), key, asking, "forbidden"));
+        drop(Self::new(audit, A::ACTION.as_str(), key.into(), asking, "forbidden"));
     }
 
-    fn new(audit: &Audit, event: &'static str, key: LockKey, asking: Asking, outcome: &'static str) -> Self {
-        Self { audit: audit.clone(), event, asking, key, outcome, owner: None, fencing_token: None, reason: None }
+    fn new(audit: &Audit, event: &'static str, locks: Locks, asking: Asking, outcome: &'static str) -> Self {
+        Self { audit: audit.clone(), event, asking, locks, outcome, owner: None, fencing_token: None, reason: None }
     }
 
     /// Another deed of the same caller on the same lock and grant.
     pub fn of_the_same(&self, event: &'static str) -> Self {
-        let mut deed = Self::new(&self.audit, event, self.key.clone(), self.asking.clone(), ABANDONED);
+        let mut deed = Self::new(&self.audit, event, self.locks.clone(), self.asking.clone(), ABANDONED);
         deed.fencing_token = self.fencing_token;
         deed
     }
@@ -66,19 +67,22 @@ impl Drop for Deed {
         if std::thread::panicking() {
             self.outcome = "internal";
         }
-        self.audit.tell(|| Event {
-            time: rfc3339(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()),
-            event: self.event,
-            outcome: self.outcome,
-            key: self.key.as_str(),
-            who: self.asking.caller.name().map(OwnerLabel::as_str),
-            known_by: self.asking.caller.known_by().map(KnownBy::as_str),
-            from: self.asking.address,
-            request_id: self.asking.request_id.as_ref().and_then(RequestId::as_str),
-            owner: self.owner.as_ref().map(OwnerLabel::as_str),
-            fencing_token: self.fencing_token.map(FencingToken::get),
-            reason: self.reason.as_deref(),
-        });
+        for key in self.locks.each() {
+            self.audit.tell(|| Event {
+                time: rfc3339(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()),
+                event: self.event,
+                outcome: self.outcome,
+                key: key.given(),
+                kind: (key.given() != key.as_str()).then_some("semaphore"),
+                who: self.asking.caller.name().map(OwnerLabel::as_str),
+                known_by: self.asking.caller.known_by().map(KnownBy::as_str),
+                from: self.asking.address,
+                request_id: self.asking.request_id.as_ref().and_then(RequestId::as_str),
+                owner: self.owner.as_ref().map(OwnerLabel::as_str),
+                fencing_token: self.fencing_token.map(FencingToken::get),
+                reason: self.reason.as_deref(),
+            });
+        }
     }
 }
 
@@ -86,10 +90,10 @@ impl Drop for Deed {
 pub async fn force(state: AppState, allowed: OnLock<Force>, reason: String) -> Result<Option<Holder>, Problem> {
     let forcing = async move {
         let mut deed = Deed::begin(&state.audit, allowed);
-        let (key, who) = (deed.key.clone(), deed.asking.caller.name().cloned());
-        let (key, who) = (key.as_str(), who.as_ref().map(OwnerLabel::as_str));
+        let (lock, who) = (deed.locks.key().clone(), deed.asking.caller.name().cloned());
+        let (key, who) = (lock.given(), who.as_ref().map(OwnerLabel::as_str));
         warn!(audit = "force", who, key, reason, "a lock is to be released by force");
-        let outcome = state.redlock.force(deed.key.clone()).await;
+        let outcome = state.redlock.force(lock.clone()).await;
         if let Ok(Some(holder)) = &outcome {
             deed.owner = holder.owner.clone();
             deed.fencing_token = holder.ballot.map(FencingToken::of);

@@ -17,10 +17,11 @@ use super::problem::Problem;
 use super::state::AppState;
 use crate::auth::{Action, Caller, JwtError, NotKnown, Peer, TooFast};
 use crate::lease::LockKey;
+use crate::redlock::Locks;
 
-/// The lock of the request, and who may do `A` to it.
+/// The lock of the request, or its locks, and who may do `A` to them.
 pub struct OnLock<A> {
-    pub key: LockKey,
+    pub locks: Locks,
     pub asking: Asking,
     action: PhantomData<A>,
 }
@@ -28,7 +29,7 @@ pub struct OnLock<A> {
 /// The lock of the request and who asks, where the options say what for.
 pub struct Undecided {
     key: LockKey,
-    asking: Asking,
+    pub asking: Asking,
 }
 
 /// Who asks, and from where.
@@ -73,38 +74,51 @@ impl FromRequestParts<AppState> for Undecided {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let asking = Asking::from_request_parts(parts, state).await?;
+        Ok(Self { key: path::key(&parts.uri)?, asking })
+    }
+}
+
+impl FromRequestParts<AppState> for Asking {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let caller = who(parts, state)?;
         let address = parts.extensions.get::<Peer>().map(|peer| peer.address);
-        let request_id = parts.extensions.remove::<RequestId>();
-        Ok(Self { key: path::key(&parts.uri)?, asking: Asking { caller, address, request_id } })
+        Ok(Self { caller, address, request_id: parts.extensions.remove::<RequestId>() })
     }
 }
 
 impl Undecided {
     /// The lock, if the caller may do `A` to it.
     pub fn to<A: Permission>(self, state: &AppState) -> Result<OnLock<A>, Problem> {
-        let Self { key, asking } = self;
-        if asking.caller.may(A::ACTION, &key) {
-            return Ok(OnLock { key, asking, action: PhantomData });
-        }
+        self.asking.to(self.key.into(), state)
+    }
+}
+
+impl Asking {
+    /// The locks, if the caller may do `A` to all of them.
+    pub fn to<A: Permission>(self, locks: Locks, state: &AppState) -> Result<OnLock<A>, Problem> {
+        self.check::<A>(&locks, "", state)?;
+        Ok(OnLock { locks, asking: self, action: PhantomData })
+    }
+
+    fn check<A: Permission>(&self, locks: &Locks, why: &str, state: &AppState) -> Result<(), Problem> {
         let action = A::ACTION;
-        let detail = format!("You may not {action} the lock {:?}; a grant for it would be {action}:{key}.", key.as_str());
+        let Some(key) = locks.each().iter().find(|key| !self.caller.may(action, key)) else { return Ok(()) };
+        let name = key.given();
         if action != Action::Inspect {
-            Deed::refuse::<A>(&state.audit, key, asking);
+            Deed::refuse::<A>(&state.audit, key.clone(), self.clone());
         }
-        Err(forbidden(state, detail))
+        let kind = if key.is_our_own() { "semaphore" } else { "lock" };
+        Err(forbidden(state, format!("You may not {action} the {kind} {name:?}{why}; a grant for it would be {action}:{name}.")))
     }
 }
 
 impl<A> OnLock<A> {
-    /// Fails unless the caller may do `B` to the lock as well.
+    /// Fails unless the caller may do `B` to the locks as well.
     pub fn also<B: Permission>(&self, state: &AppState) -> Result<(), Problem> {
-        let (key, action) = (&self.key, B::ACTION);
-        if self.asking.caller.may(action, key) {
-            return Ok(());
-        }
-        Deed::refuse::<B>(&state.audit, key.clone(), self.asking.clone());
-        Err(forbidden(state, format!("You may not {action} the lock {:?}, which this takes; a grant for it would be {action}:{key}.", key.as_str())))
+        self.asking.check::<B>(&self.locks, ", which this takes", state)
     }
 }
 

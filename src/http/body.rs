@@ -5,13 +5,31 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::lease::{FencingToken, Holder, Ttl};
+use crate::lease::{FencingToken, Holder, Sharing, Ttl};
 
 /// A lease, in the answer to whoever holds it.
 #[derive(Serialize, ToSchema)]
 pub struct LeaseBody<'a> {
-    #[schema(example = "orders/42")]
-    pub key: &'a str,
+    /// What is held: a lock or a semaphore. Not there if it is a set of locks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "orders/42", nullable = false)]
+    pub key: Option<&'a str>,
+    /// The locks of a set, in the order of their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub keys: Option<Vec<&'a str>>,
+    /// `shared`, in the answer to an acquire that asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub mode: Option<&'static str>,
+    /// Which slot of a semaphore, in the answer to an acquire: from 1 to `limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub slot: Option<u16>,
+    /// How many slots the semaphore has, in the answer to an acquire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub limit: Option<u16>,
     /// The secret that extends and releases this lease.
     #[schema(example = "0mN3kX9vQ2bT7cYw5LrEfA")]
     pub lease_id: &'a str,
@@ -51,10 +69,54 @@ pub struct VotesBody {
 
 #[derive(Serialize, ToSchema)]
 pub struct ReleaseBody<'a> {
-    #[schema(example = "orders/42")]
-    pub key: &'a str,
-    /// Whether the lease held the lock until now.
+    /// What is not held any more: a lock or a semaphore. Not there if it is a set of locks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "orders/42", nullable = false)]
+    pub key: Option<&'a str>,
+    /// The locks of a set; none if the lease holds none any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub keys: Option<Vec<&'a str>>,
+    /// Whether the lease held it until now.
     pub released: bool,
+}
+
+impl<'a> ReleaseBody<'a> {
+    pub fn of((key, keys): (Option<&'a str>, Option<Vec<&'a str>>), released: bool) -> Self {
+        Self { key, keys, released }
+    }
+}
+
+/// What a semaphore looks like from outside.
+#[derive(Serialize, ToSchema)]
+pub struct SemaphoreBody<'a> {
+    #[schema(example = "imports")]
+    pub key: &'a str,
+    /// How many slots there are, in the eyes of those who have one; not known while nobody has.
+    pub limit: Option<u16>,
+    #[schema(example = 2)]
+    pub held: usize,
+    pub free: Option<usize>,
+    /// No majority agrees on anybody: attempts are under way, or a failed one left something on a few nodes.
+    #[serde(rename = "contended")]
+    pub is_contended: bool,
+    /// In the order of their slots.
+    pub holders: Vec<SlotBody>,
+}
+
+/// Who has a slot.
+#[derive(Serialize, ToSchema)]
+pub struct SlotBody {
+    #[schema(example = 1)]
+    slot: u16,
+    #[serde(flatten)]
+    holder: HolderBody,
+}
+
+impl From<&Sharing> for SlotBody {
+    fn from(sharing: &Sharing) -> Self {
+        Self { slot: sharing.slot, holder: HolderBody { mode: None, ..HolderBody::from(&sharing.holder) } }
+    }
 }
 
 /// What a lock looks like from outside.
@@ -83,6 +145,10 @@ pub enum LockState {
 /// A holder as others see it. Its lease id is its secret and is not here.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HolderBody {
+    /// `shared` where others hold it as well, or may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    mode: Option<&'static str>,
     /// The label that the holder gave itself.
     #[schema(example = "worker-7")]
     owner: Option<String>,
@@ -97,6 +163,7 @@ pub struct HolderBody {
 impl From<&Holder> for HolderBody {
     fn from(holder: &Holder) -> Self {
         Self {
+            mode: holder.is_shared.then_some("shared"),
             owner: holder.owner.as_ref().map(ToString::to_string),
             fencing_token: holder.ballot.map(|ballot| FencingToken::of(ballot).get()),
             expires_in_ms: holder.left.map(|left| left.as_millis() as u64),

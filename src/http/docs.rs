@@ -22,6 +22,7 @@ use super::state::AppState;
     servers((url = "/", description = "This gateway")),
     tags(
         (name = "locks", description = "Acquire, extend, release and look at locks."),
+        (name = "semaphores", description = "Take one of several slots."),
         (name = "operations", description = "Health, nodes and metrics."),
     ),
 )]
@@ -69,6 +70,42 @@ pub struct KeyParam {
     /// The lock: 1 to 512 bytes of UTF-8 without control characters. It may hold slashes, but no empty, `.` or `..` segments.
     #[param(example = "orders/42", min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
     key: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::path")]
+pub struct SemaphoreParam {
+    /// The semaphore. It is named as locks are, and has nothing to do with the lock of its name.
+    #[param(example = "imports", min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
+    key: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct LimitParam {
+    /// How many slots the semaphore has. It is needed, here or in the body.
+    #[param(example = 5, minimum = 1, maximum = 256, nullable = false)]
+    limit: Option<u16>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct ModeParam {
+    /// `exclusive`, the default, or `shared`.
+    #[param(example = "exclusive", pattern = "^(exclusive|shared)$", nullable = false)]
+    mode: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes parameters for the OpenAPI document; read by http::options")]
+pub struct TokenQuery {
+    /// As in the header `Fencing-Token`.
+    #[param(example = 1_763_901_234_567_890_u64, minimum = 1, maximum = 9_007_199_254_740_991_u64, nullable = false)]
+    fencing_token: Option<u64>,
 }
 
 #[derive(IntoParams)]
@@ -130,6 +167,54 @@ pub struct IdempotencyParam {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "describes a body for the OpenAPI document; read by http::options")]
 pub struct AcquireBody {
+    #[schema(example = "exclusive", pattern = "^(exclusive|shared)$", nullable = false)]
+    mode: Option<String>,
+    #[schema(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    ttl: Option<String>,
+    #[schema(example = "10s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    wait: Option<String>,
+    #[schema(example = "worker-7", min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", nullable = false)]
+    owner: Option<String>,
+    #[schema(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
+    lease_id: Option<String>,
+    #[schema(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    max_lifetime: Option<String>,
+}
+
+/// The options of an acquire of a slot.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "describes a body for the OpenAPI document; read by http::options")]
+pub struct SlotAcquireBody {
+    /// How many slots the semaphore has. It is needed, here or in the query.
+    #[schema(example = 5, minimum = 1, maximum = 256, nullable = false)]
+    limit: Option<u16>,
+    #[schema(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    ttl: Option<String>,
+    #[schema(example = "10s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    wait: Option<String>,
+    #[schema(example = "worker-7", min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$", nullable = false)]
+    owner: Option<String>,
+    #[schema(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
+    lease_id: Option<String>,
+    #[schema(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    max_lifetime: Option<String>,
+}
+
+/// The name of a lock, as in a path but without percent signs.
+#[derive(Deserialize, ToSchema)]
+#[schema(example = "accounts/7", min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$")]
+#[allow(dead_code, reason = "describes a body for the OpenAPI document; read by http::options")]
+struct LockName(String);
+
+/// The locks of a set, and the options of their acquire.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "describes a body for the OpenAPI document; read by http::options")]
+pub struct SetBody {
+    /// Each of them once, in any order.
+    #[schema(example = json!(["accounts/7", "accounts/9"]), min_items = 1, max_items = 16)]
+    keys: Vec<LockName>,
     #[schema(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     ttl: Option<String>,
     #[schema(example = "10s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]

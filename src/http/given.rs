@@ -30,13 +30,15 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub struct Given {
     headers: HeaderMap,
     values: Vec<(String, String)>,
+    /// What the body has an array of strings for.
+    lists: Vec<(String, Vec<String>)>,
 }
 
 impl Given {
     /// Reads query and body. A name in both is given twice.
     pub async fn of(request: Request, allowed: &[&str]) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let mut given = Self { headers: parts.headers, values: Vec::new() };
+        let mut given = Self { headers: parts.headers, values: Vec::new(), lists: Vec::new() };
         for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let plain = |text: &str| decode(&text.replace('+', " ")).map_err(|error| Problem::invalid(format!("query: {error}.")));
@@ -46,8 +48,13 @@ impl Given {
         }
         for (name, value) in given.body(body).await? {
             check_name(&name, allowed)?;
-            let value = text_of(&name, value)?;
-            given.add(name, value)?;
+            match value {
+                serde_json::Value::Array(values) if name == "keys" => given.add_list(name, values)?,
+                value => {
+                    let value = text_of(&name, value)?;
+                    given.add(name, value)?;
+                }
+            }
         }
         Ok(given)
     }
@@ -57,6 +64,15 @@ impl Given {
             return Err(Problem::invalid(format!("{name} is given twice; give it once, in the query, the body or a header.")));
         }
         self.values.push((name, value));
+        Ok(())
+    }
+
+    fn add_list(&mut self, name: String, values: Vec<serde_json::Value>) -> Result<(), Problem> {
+        if self.lists.iter().any(|(known, _)| *known == name) {
+            return Err(Problem::invalid(format!("{name} is given twice; give it once, in the body.")));
+        }
+        let texts = values.into_iter().map(|value| text_of(&name, value)).collect::<Result<_, _>>()?;
+        self.lists.push((name, texts));
         Ok(())
     }
 
@@ -148,6 +164,11 @@ impl Given {
         Some(self.values.swap_remove(at).1)
     }
 
+    pub fn take_list(&mut self, name: &str) -> Option<Vec<String>> {
+        let at = self.lists.iter().position(|(known, _)| known == name)?;
+        Some(self.lists.swap_remove(at).1)
+    }
+
     pub fn ttl(&mut self, state: &AppState) -> Result<Ttl, Problem> {
         let Some(text) = self.take("ttl") else { return Ok(state.settings.default_ttl) };
         Ttl::new(duration("ttl", &text)?, state.settings.ttl_bounds).map_err(|error| Problem::invalid(format!("ttl: {error}.")))
@@ -226,7 +247,8 @@ fn check_name(name: &str, allowed: &[&str]) -> Result<(), Problem> {
 fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
     match value {
         serde_json::Value::String(text) => Ok(text),
-        serde_json::Value::Number(number) if name == "fencing_token" => Ok(number.to_string()),
+        serde_json::Value::Number(number) if ["fencing_token", "limit"].contains(&name) => Ok(number.to_string()),
+        _ if name == "keys" => Err(Problem::invalid("keys: it must be an array of strings, such as [\"a\",\"b\"].")),
         // The value is not repeated: it may be a lease id.
         _ if ["ttl", "wait", "max_lifetime"].contains(&name) => {
             Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\".")))

@@ -20,8 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use super::audit::{self, Deed};
 use super::body::rfc3339;
 use super::state::AppState;
-use crate::lease::{FencingToken, LeaseId, LockKey, Ttl};
-use crate::redlock::{ExtendError, Extended, ReleaseError};
+use crate::lease::{FencingToken, LeaseId, Ttl};
+use crate::redlock::{ExtendError, Extended, Locks, ReleaseError};
 use crate::trace::carry;
 
 /// A lease to be held, as it was granted.
@@ -51,6 +51,8 @@ enum End {
     ClientGone,
     /// Another gateway may go on with it.
     Draining,
+    /// It was held for as long as it may be.
+    MaxLifetime,
     Lost(&'static str),
 }
 
@@ -74,12 +76,12 @@ struct DrainingBody {
 impl Holding {
     /// The events, of which `acquired` is the first. The lease is held until nobody reads them any more.
     pub fn begin(self, state: AppState, acquired: &[u8], deed: Deed, wire: Option<Wire>) -> Body {
-        let (words, mut said) = channel(MAX_WORDS);
+        let (words, said) = channel(MAX_WORDS);
         // There is room for the first.
         let _ = words.try_send(event("acquired", acquired));
         state.metrics.holders.inc();
         tokio::spawn(carry(self.hold(state, deed, words, wire)));
-        Body::from_stream(stream::poll_fn(move |context| Receiver::poll_recv(&mut said, context).map(|word| word.map(Ok::<_, Infallible>))))
+        events(said)
     }
 
     async fn hold(self, state: AppState, mut deed: Deed, words: Sender<Bytes>, wire: Option<Wire>) {
@@ -90,11 +92,12 @@ impl Holding {
             wire.give_up_after(self.ttl.get() / 2);
         }
         let mut valid_until = self.asked + self.valid_for;
-        let end = self.renew(&state, releasing.key.clone(), &words, &mut valid_until).await;
+        let end = self.renew(&state, releasing.locks.clone(), &words, &mut valid_until).await;
         let left = valid_until.saturating_duration_since(Instant::now());
         let last = match end {
             End::ClientGone => None,
             End::Draining => Some(told("draining", &DrainingBody { valid_for_ms: left.as_millis() as u64 })),
+            End::MaxLifetime => Some(told("lost", &LostBody { reason: "max_lifetime" })),
             End::Lost(reason) => Some(told("lost", &LostBody { reason })),
         };
         if let Some(last) = last {
@@ -108,7 +111,7 @@ impl Holding {
         match end {
             End::Draining => releasing.outcome = "draining",
             End::ClientGone if self.may_return => releasing.outcome = "left",
-            End::Lost("max_lifetime") => {
+            End::MaxLifetime => {
                 // A client that has not heard of it may rely on the last word for so long.
                 sleep(self.ttl.get() * 2 / 3).await;
                 self.release(&state, releasing, left).await;
@@ -118,14 +121,14 @@ impl Holding {
     }
 
     /// Until the lease is not to be held any more, or can't be.
-    async fn renew(&self, state: &AppState, key: LockKey, words: &Sender<Bytes>, valid_until: &mut Instant) -> End {
+    async fn renew(&self, state: &AppState, locks: Locks, words: &Sender<Bytes>, valid_until: &mut Instant) -> End {
         let ttl = self.ttl.get();
         let over = self.max_lifetime.and_then(|lifetime| self.asked.checked_add(lifetime));
         let extend = |at: Instant| {
-            let (redlock, key) = (state.redlock.clone(), key.clone());
+            let (redlock, locks) = (state.redlock.clone(), locks.clone());
             async move {
                 sleep_until(at).await;
-                (Instant::now(), redlock.extend(key, self.lease.clone(), self.ttl).await)
+                (Instant::now(), redlock.extend(locks, self.lease.clone(), self.ttl).await)
             }
         };
         let mut renewal = std::pin::pin!(extend(self.asked + ttl / 4));
@@ -137,7 +140,7 @@ impl Holding {
                 () = words.closed() => return End::ClientGone,
                 () = state.draining.begun() => return End::Draining,
                 () = sleep_until(*valid_until) => return End::Lost("not_renewed"),
-                () = sleep_until(over.unwrap_or(*valid_until)), if over.is_some() => return End::Lost("max_lifetime"),
+                () = sleep_until(over.unwrap_or(*valid_until)), if over.is_some() => return End::MaxLifetime,
                 (begun, outcome) = &mut renewal => match outcome {
                     Ok(extended) => {
                         *valid_until = (*valid_until).max(begun + extended.valid_for);
@@ -165,7 +168,7 @@ impl Holding {
     async fn release(&self, state: &AppState, mut deed: Deed, left: Duration) {
         let over = Instant::now() + left;
         loop {
-            let outcome = state.redlock.release(deed.key.clone(), self.lease.clone(), Some(self.fencing_token)).await;
+            let outcome = state.redlock.release(deed.locks.clone(), self.lease.clone(), Some(self.fencing_token)).await;
             let is_open = matches!(outcome, Err(ReleaseError::NoQuorum(_) | ReleaseError::NotBegun(_) | ReleaseError::Indeterminate(_)));
             if !is_open || over <= Instant::now() + RETRY {
                 match outcome {
@@ -177,6 +180,11 @@ impl Holding {
             sleep(RETRY).await;
         }
     }
+}
+
+/// A body of what is said, to its end.
+pub fn events(mut said: Receiver<Bytes>) -> Body {
+    Body::from_stream(stream::poll_fn(move |context| said.poll_recv(context).map(|word| word.map(Ok::<_, Infallible>))))
 }
 
 pub fn told(name: &str, body: &impl Serialize) -> Bytes {

@@ -1,5 +1,6 @@
 //! The HTTP face: the path is the lock, the method is the verb.
 
+mod acquiring;
 mod audit;
 mod auth;
 mod body;
@@ -8,6 +9,7 @@ mod docs;
 mod given;
 mod grant_body;
 mod hold;
+mod leasing;
 mod list;
 mod locks;
 mod nodes;
@@ -16,11 +18,13 @@ mod options;
 mod path;
 mod probes;
 mod problem;
+mod semaphores;
+mod sets;
 mod state;
 mod watch;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use observe::ObserveLayer;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -39,7 +43,8 @@ pub fn router(state: AppState) -> Router {
     let (router, openapi) = documented();
     router
         .merge(docs::router(openapi))
-        .route("/locks/", get(path::empty_key).post(path::empty_key).put(path::empty_key).delete(path::empty_key))
+        .route("/locks/", nameless())
+        .route("/semaphores/", nameless())
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(ServiceBuilder::new().layer(ObserveLayer::new(&state)).layer(CatchPanicLayer::custom(problem::panicked)))
@@ -58,10 +63,16 @@ pub fn operations_router(state: AppState) -> Router {
         .with_state(state)
 }
 
+/// A path that ends where a name should begin.
+fn nameless() -> MethodRouter<AppState> {
+    get(path::empty_key).post(path::empty_key).put(path::empty_key).delete(path::empty_key)
+}
+
 fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(docs::base())
         .routes(routes!(locks::acquire, locks::extend, locks::release, locks::inspect))
-        .routes(routes!(list::list))
+        .routes(routes!(sets::acquire, sets::extend, sets::release, list::list))
+        .routes(routes!(semaphores::acquire, semaphores::extend, semaphores::release, semaphores::inspect))
         .routes(routes!(nodes::nodes))
         .routes(routes!(probes::livez))
         .routes(routes!(probes::readyz))

@@ -158,6 +158,7 @@ fn route_label(path: &str) -> &'static str {
     match path {
         "/locks/{*key}" | "/locks/" => "/locks/{key}",
         "/locks" => "/locks",
+        "/semaphores/{*key}" | "/semaphores/" => "/semaphores/{key}",
         "/nodes" => "/nodes",
         "/livez" => "/livez",
         "/readyz" => "/readyz",

@@ -10,7 +10,8 @@ use super::given::{Given, excerpt};
 use super::hold::SHORTEST_TTL;
 use super::problem::Problem;
 use super::state::AppState;
-use crate::lease::{FencingToken, LeaseId, OwnerLabel, Ttl};
+use crate::lease::{FencingToken, LeaseId, LockKey, Mode, OwnerLabel, Slot, Ttl};
+use crate::redlock::Locks;
 
 /// What `POST /locks/{key}` may be told.
 pub struct AcquireOptions {
@@ -20,6 +21,17 @@ pub struct AcquireOptions {
     pub lease: Option<LeaseId>,
     /// The lease is to live as long as the connection.
     pub hold: Option<Hold>,
+    pub mode: Mode,
+}
+
+/// What `POST /semaphores/{key}` may be told.
+pub struct SlotOptions(pub AcquireOptions);
+
+/// What `POST /locks` may be told.
+pub struct SetOptions {
+    pub options: AcquireOptions,
+    /// Each of them is there once.
+    pub members: Vec<LockKey>,
 }
 
 /// How a lease is to be held.
@@ -45,13 +57,13 @@ impl Wait {
     }
 }
 
-/// What `PUT /locks/{key}` may be told.
+/// What a `PUT` may be told.
 pub struct ExtendOptions {
     pub lease: LeaseId,
     pub ttl: Ttl,
 }
 
-/// What `DELETE /locks/{key}` may be told.
+/// What a `DELETE` may be told.
 pub enum ReleaseOptions {
     Own {
         lease: LeaseId,
@@ -95,11 +107,10 @@ pub const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-impl FromRequest<AppState> for AcquireOptions {
-    type Rejection = Problem;
+impl AcquireOptions {
+    const NAMES: [&str; 5] = ["ttl", "wait", "owner", "lease_id", "max_lifetime"];
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        let mut given = Given::of(request, &["ttl", "wait", "owner", "lease_id", "max_lifetime"]).await?;
+    fn read(mut given: Given, state: &AppState, mode: Mode) -> Result<Self, Problem> {
         given.header(&IDEMPOTENCY_KEY, "lease_id")?;
         given.header(&LEASE_ID, "lease_id")?;
         let preference = given.prefer_wait()?;
@@ -111,7 +122,61 @@ impl FromRequest<AppState> for AcquireOptions {
                 format!("ttl: {} ms are too few to hold a lock by a connection; at least {} ms are.", ttl.as_millis(), SHORTEST_TTL.as_millis());
             return Err(Problem::invalid(detail));
         }
-        Ok(Self { ttl, wait, owner: given.owner()?, lease: given.lease()?, hold })
+        Ok(Self { ttl, wait, owner: given.owner()?, lease: given.lease()?, hold, mode })
+    }
+}
+
+impl FromRequest<AppState> for AcquireOptions {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let mut given = Given::of(request, &[&Self::NAMES[..], &["mode"]].concat()).await?;
+        let mode = match given.take("mode").as_deref() {
+            None | Some("exclusive") => Mode::Exclusive,
+            Some("shared") => Mode::Shared,
+            Some(other) => {
+                return Err(Problem::invalid(format!("mode: {:?} is not allowed; a mode is exclusive or shared.", excerpt(other))));
+            }
+        };
+        Self::read(given, state, mode)
+    }
+}
+
+impl FromRequest<AppState> for SlotOptions {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let mut given = Given::of(request, &[&AcquireOptions::NAMES[..], &["limit"]].concat()).await?;
+        let (limit, most) = (given.take("limit"), Mode::MAX_TOGETHER);
+        let limit = limit.ok_or_else(|| Problem::invalid(format!("limit is missing; say how many slots the semaphore has, from 1 to {most}.")))?;
+        let number = limit
+            .parse()
+            .ok()
+            .filter(|limit| (1..=most).contains(limit))
+            .ok_or_else(|| Problem::invalid(format!("limit: {:?} is not allowed; a limit is an integer from 1 to {most}.", excerpt(&limit))))?;
+        // Whichever slot is free.
+        AcquireOptions::read(given, state, Mode::Slot(Slot { number: 0, limit: number })).map(Self)
+    }
+}
+
+impl FromRequest<AppState> for SetOptions {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let mut given = Given::of(request, &[&AcquireOptions::NAMES[..], &["keys"]].concat()).await?;
+        let most = Locks::MAX_MEMBERS;
+        let names = given.take_list("keys").filter(|names| (1..=most).contains(&names.len())).ok_or_else(|| {
+            Problem::invalid(format!("keys: say in the body which locks are wanted, as an array of 1 to {most} strings: {{\"keys\":[\"a\",\"b\"]}}."))
+        })?;
+        let mut members = Vec::with_capacity(names.len());
+        for name in names {
+            let key = LockKey::new(&name).map_err(|error| Problem::invalid(format!("keys: {:?}: {error}.", excerpt(&name))))?;
+            if members.contains(&key) {
+                return Err(Problem::invalid(format!("keys: {:?} is given twice; give it once.", excerpt(&name))));
+            }
+            members.push(key);
+        }
+        Ok(Self { options: AcquireOptions::read(given, state, Mode::Exclusive)?, members })
     }
 }
 

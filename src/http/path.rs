@@ -6,14 +6,17 @@ use percent_encoding::percent_decode_str;
 use super::problem::Problem;
 use crate::lease::{KeyError, LockKey};
 
-/// `/locks/orders/42` and `/locks/orders%2F42` are the same lock.
+/// `/locks/orders/42` and `/locks/orders%2F42` are the same lock, and `/semaphores/orders/42` is the semaphore of that name.
 pub fn key(uri: &Uri) -> Result<LockKey, Problem> {
-    let encoded = uri.path().strip_prefix("/locks/").unwrap_or_default();
+    let path = uri.path();
+    let semaphore = path.strip_prefix("/semaphores/");
+    let encoded = semaphore.or_else(|| path.strip_prefix("/locks/")).unwrap_or_default();
     let text = decode(encoded).map_err(|error| Problem::invalid(format!("key: {error}.")))?;
-    LockKey::new(&text).map_err(|error| Problem::invalid(format!("key: {error}.")))
+    let key = LockKey::new(&text).map_err(|error| Problem::invalid(format!("key: {error}.")))?;
+    Ok(if semaphore.is_some() { LockKey::of_semaphore(&key) } else { key })
 }
 
-/// `/locks/` names no lock.
+/// `/locks/` names no lock, nor does `/semaphores/` a semaphore.
 pub async fn empty_key() -> Problem {
     Problem::invalid(format!("key: {}.", KeyError::Empty))
 }

@@ -4,18 +4,15 @@
 //! without any it is asked every second, and when the holder's lease ends.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::body::{HolderBody, LockBody, LockState};
-use super::hold::{event, told};
+use super::hold::{self, event, told};
 use super::state::AppState;
 use crate::lease::{Ballot, Holder, LockKey};
 use crate::redlock::{InspectError, Inspected, Watch};
@@ -55,10 +52,9 @@ pub async fn until_free(state: &AppState, key: &LockKey, wait: Duration) -> Resu
 
 /// The events from now on, of which the present state is the first.
 pub fn events(state: AppState, key: LockKey, watch: Watch, first: Inspected) -> Response {
-    let (events, mut happened) = channel(MAX_EVENTS);
+    let (events, happened) = channel(MAX_EVENTS);
     tokio::spawn(follow(state, key, watch, first, events));
-    let events = stream::poll_fn(move |context| Receiver::poll_recv(&mut happened, context).map(|event| event.map(Ok::<_, Infallible>)));
-    Body::from_stream(events).into_response()
+    hold::events(happened).into_response()
 }
 
 /// Until nobody reads any more, or not quickly enough.

@@ -10,15 +10,14 @@ use tokio::time::timeout_at;
 
 use super::cluster::Cluster;
 use super::flight::Flight;
+use super::locks::Locks;
 use super::{Shortfall, shortfall};
 use crate::lease::{Ballot, Grant, Holder, LeaseId, LockKey, Loss, LossCause, Mode, OwnerLabel, Slots, Ttl};
 
 /// What a caller asks for.
 #[derive(Clone, Debug)]
 pub struct AcquireRequest {
-    pub key: LockKey,
-    /// The locks of a [set](AcquireRequest::of_set), whose own one `key` is then.
-    pub members: Arc<[LockKey]>,
+    pub locks: Locks,
     /// Of a semaphore the number of the slot is whichever is free.
     pub mode: Mode,
     /// The caller's own id, under which a repeat gets the same lease; none for a fresh one.
@@ -30,24 +29,17 @@ pub struct AcquireRequest {
 }
 
 impl AcquireRequest {
-    /// How many locks a set may have: what one atomic step of a node can bear.
-    pub const MAX_MEMBERS: usize = 16;
-
     /// For one lock, alone.
     pub fn of(key: LockKey, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
-        Self { key, members: [].into(), mode: Mode::Exclusive, lease, ttl, owner, waits: false }
+        Self { locks: key.into(), mode: Mode::Exclusive, lease, ttl, owner, waits: false }
     }
 
-    /// For all of `members` or none, in their order; each of them is there once.
-    pub fn of_set(members: Arc<[LockKey]>, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
+    /// For all of `members` or none; each of them is there once.
+    pub fn of_set(mut members: Vec<LockKey>, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
+        members.sort_unstable();
         let lease = lease.unwrap_or_else(fresh_lease);
-        let key = LockKey::of_set(&lease);
-        Self { members, ..Self::of(key, Some(lease), ttl, owner) }
-    }
-
-    /// The locks that others may want as well.
-    pub fn locks(&self) -> &[LockKey] {
-        if self.members.is_empty() { std::slice::from_ref(&self.key) } else { &self.members }
+        let locks = Locks::of_set(&lease, members.into());
+        Self { locks, mode: Mode::Exclusive, lease: Some(lease), ttl, owner, waits: false }
     }
 }
 
@@ -112,7 +104,7 @@ const MAX_SLOTS_TRIED: usize = 8;
 
 pub async fn acquire(cluster: &Arc<Cluster>, mut request: AcquireRequest) -> Result<Acquired, AcquireError> {
     if let Some(lease) = &request.lease
-        && let Some(first) = cluster.copies().recall(&request.key, lease, Ballot::from_micros(Ballot::MAX))
+        && let Some(first) = cluster.copies().recall(request.locks.key(), lease, Ballot::from_micros(Ballot::MAX))
     {
         // Where this repeat came before them the lease would be there under another ballot.
         first.copy(Duration::ZERO);

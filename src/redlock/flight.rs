@@ -118,12 +118,12 @@ impl Flight {
 
     /// The holder has the lease, which is valid for this long from the start.
     pub fn handed_out(&self, valid_for: Duration) {
-        self.cluster.held().begin(self.request.key.clone(), self.lease.clone(), self.started + valid_for);
+        self.cluster.held().begin(self.request.locks.key().clone(), self.lease.clone(), self.started + valid_for);
     }
 
     /// What the lease is known by.
     pub fn lease(&self) -> (LockKey, LeaseId) {
-        (self.request.key.clone(), self.lease.clone())
+        (self.request.locks.key().clone(), self.lease.clone())
     }
 
     /// Who may have a record of it.
@@ -280,7 +280,7 @@ impl Flight {
     }
 
     fn cancel(self: &Arc<Self>, nodes: &[usize], up_to: Ballot) {
-        let command = Arc::new(Command::Cancel { key: self.request.key.clone(), lease: self.lease.clone(), attempt: self.attempt_id, up_to });
+        let command = Arc::new(Command::Cancel { key: self.request.locks.key().clone(), lease: self.lease.clone(), attempt: self.attempt_id, up_to });
         let deadline = Instant::now() + self.cluster.settings().node_timeout;
         for node in nodes {
             let call = Call { command: Arc::clone(&command), receiver: Arc::clone(self) as _, tag: CANCEL, deadline };
@@ -293,7 +293,7 @@ impl Flight {
     fn cancelled(&self, node: usize, done: bool) {
         let mut progress = self.progress();
         if !done {
-            let (key, lease) = (self.request.key.clone(), self.lease.clone());
+            let (key, lease) = (self.request.locks.key().clone(), self.lease.clone());
             let command = Command::Cancel { key, lease, attempt: self.attempt_id, up_to: progress.attempt.ballot() };
             // A record can have been written as late as the deadline of its call.
             let give_up = Instant::now() + self.request.ttl.get() + self.call_timeout;
@@ -304,7 +304,7 @@ impl Flight {
         let gives_back = progress.gives_back;
         drop(progress);
         if gives_back {
-            for lock in self.request.locks() {
+            for lock in self.request.locks.each() {
                 self.cluster.waiters().freed(lock);
             }
         }
@@ -355,8 +355,9 @@ impl Progress {
 }
 
 fn acquire_command(request: &AcquireRequest, lease: &LeaseId, attempt: AttemptId, ballot: Ballot, over: Option<Ballot>, mode: Mode) -> Command {
-    let AcquireRequest { key, members, ttl, owner, waits, .. } = request.clone();
-    Command::Acquire(Acquire { key, lease: lease.clone(), attempt, ballot, over, ttl: ttl.get(), owner, mode, waits, members })
+    let AcquireRequest { locks, ttl, owner, waits, .. } = request;
+    let (key, members, owner) = (locks.key().clone(), Arc::clone(locks.members()), owner.clone());
+    Command::Acquire(Acquire { key, lease: lease.clone(), attempt, ballot, over, ttl: ttl.get(), owner, mode, waits: *waits, members })
 }
 
 impl Receiver for Flight {

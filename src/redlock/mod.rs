@@ -13,6 +13,7 @@ mod force;
 mod held;
 mod inspect;
 mod list;
+mod locks;
 mod neighbours;
 mod patience;
 mod poll;
@@ -38,6 +39,7 @@ pub use force::ForceError;
 pub use held::Held;
 pub use inspect::{InspectError, Inspected};
 pub use list::{ListError, Listed, ListedLock};
+pub use locks::Locks;
 pub use release::{ReleaseError, Released};
 pub use wait::WaitError;
 pub use waiters::{NoPlace, WaitBounds, Waiters};
@@ -77,10 +79,10 @@ impl Redlock {
 
     /// Tries once to get the lock, within a fraction of its ttl. Dropping the future undoes the attempt.
     pub async fn acquire(&self, request: AcquireRequest) -> Result<Acquired, AcquireError> {
-        let locks = request.locks().to_vec();
+        let locks = request.locks.clone();
         let result = acquire::acquire(&self.cluster, request).await;
         if result.is_ok() {
-            locks.iter().for_each(|lock| self.changed(lock));
+            self.changed(&locks);
         }
         self.count("acquire", outcome_of(result.as_ref()));
         result
@@ -92,10 +94,10 @@ impl Redlock {
         if wait.is_zero() {
             return Ok(self.acquire(request).await?);
         }
-        let (begun, locks) = (Instant::now(), request.locks().to_vec());
+        let (begun, locks) = (Instant::now(), request.locks.clone());
         let result = wait::wait_for(&self.cluster, request, wait).await;
         if result.is_ok() {
-            locks.iter().for_each(|lock| self.changed(lock));
+            self.changed(&locks);
         }
         let outcome = match &result {
             Ok(acquired) => outcome_of(Ok(acquired)),
@@ -112,12 +114,12 @@ impl Redlock {
     }
 
     /// Lets a live lease last at least `ttl` from now.
-    pub async fn extend(&self, key: LockKey, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
-        let (begun, of) = (Instant::now(), (key.clone(), lease.clone()));
-        let result = extend::extend(&self.cluster, key, lease, ttl).await;
+    pub async fn extend(&self, locks: impl Into<Locks>, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
+        let (begun, locks, of) = (Instant::now(), locks.into(), lease.clone());
+        let result = extend::extend(&self.cluster, locks.key().clone(), lease, ttl).await;
         if let Ok(extended) = &result {
-            self.changed(&of.0);
-            self.cluster.held().prolong(of.0, of.1, begun + extended.valid_for);
+            self.changed(&locks);
+            self.cluster.held().prolong(locks.key().clone(), of, begun + extended.valid_for);
         }
         self.count(
             "extend",
@@ -132,23 +134,14 @@ impl Redlock {
         result
     }
 
-    /// Frees the lock if this lease holds it, up to `token` if that is named. May be repeated.
-    pub async fn release(&self, key: LockKey, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
-        self.release_with(key.clone(), &[key], lease, token).await
-    }
-
-    /// Frees what this lease holds of a set, all of `members` and the set's own lock. May be repeated.
-    pub async fn release_set(&self, members: &[LockKey], lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
-        self.release_with(LockKey::of_set(&lease), members, lease, token).await
-    }
-
-    async fn release_with(&self, key: LockKey, locks: &[LockKey], lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
-        let of = (key.clone(), lease.clone());
-        let result = self.freeing(locks, release::release(&self.cluster, key, Some(lease), token)).await;
+    /// Frees what this lease holds, up to `token` if that is named. May be repeated.
+    pub async fn release(&self, locks: impl Into<Locks>, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
+        let (locks, of) = (locks.into(), lease.clone());
+        let result = self.freeing(&locks, release::release(&self.cluster, locks.key().clone(), Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
         if result.is_ok() {
-            locks.iter().for_each(|lock| self.changed(lock));
-            self.cluster.held().end(of.0, of.1);
+            self.changed(&locks);
+            self.cluster.held().end(locks.key().clone(), of);
         }
         self.count(
             "release",
@@ -167,7 +160,7 @@ impl Redlock {
     pub async fn force(&self, key: LockKey) -> Result<Option<Holder>, ForceError> {
         let result = force::force(&self.cluster, key.clone()).await;
         if let Ok(Some(_)) = &result {
-            self.changed(&key);
+            self.changed(&key.clone().into());
             self.cluster.held().end_all_of(&key);
             self.cluster.waiters().freed(&key);
             self.tell_others(&key);
@@ -186,6 +179,14 @@ impl Redlock {
             },
         );
         result
+    }
+
+    /// The locks of the set that the lease has, in the eyes of a majority; none if that knows of none.
+    pub async fn set_of(&self, lease: &LeaseId) -> Result<Option<Locks>, InspectError> {
+        Ok(match self.inspect(LockKey::of_set(lease)).await? {
+            Inspected::HeldWith { members, .. } => Some(Locks::of_set(lease, members)),
+            _ => None,
+        })
     }
 
     /// Who holds the lock, in the eyes of a majority.
@@ -217,30 +218,32 @@ impl Redlock {
 
     /// A release, with word to whoever waits for the lock: as soon as it is on its way, so that the next attempt can follow
     /// on its heels, and when it is complete.
-    async fn freeing(&self, locks: &[LockKey], release: impl Future<Output = Result<Released, ReleaseError>>) -> Result<Released, ReleaseError> {
+    async fn freeing(&self, locks: &Locks, release: impl Future<Output = Result<Released, ReleaseError>>) -> Result<Released, ReleaseError> {
         let mut release = pin!(release);
         let at_once = poll_fn(|context| Poll::Ready(release.as_mut().poll(context))).await;
-        let won: Vec<u64> = locks.iter().map(|lock| self.cluster.waiters().freed(lock)).collect();
+        let won: Vec<u64> = locks.each().iter().map(|lock| self.cluster.waiters().freed(lock)).collect();
         let result = match at_once {
             Poll::Ready(result) => result,
             Poll::Pending => {
                 let result = release.await;
                 if result.is_ok() {
-                    locks.iter().zip(won).for_each(|(lock, won)| self.cluster.waiters().freed_since(lock, won));
+                    locks.each().iter().zip(won).for_each(|(lock, won)| self.cluster.waiters().freed_since(lock, won));
                 }
                 result
             }
         };
         if result.is_ok() {
-            locks.iter().for_each(|lock| self.tell_others(lock));
+            locks.each().iter().for_each(|lock| self.tell_others(lock));
         }
         result
     }
 
-    /// Word to those who watch the lock, here and elsewhere.
-    fn changed(&self, key: &LockKey) {
-        self.cluster.watchers().changed(key);
-        self.cluster.neighbours().tell_changed(key);
+    /// Word to those who watch the locks, here and elsewhere.
+    fn changed(&self, locks: &Locks) {
+        for lock in locks.each() {
+            self.cluster.watchers().changed(lock);
+            self.cluster.neighbours().tell_changed(lock);
+        }
     }
 
     /// Word of a free lock to the other gateways, unless somebody takes it here: those try by themselves now and then, which

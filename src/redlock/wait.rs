@@ -47,7 +47,7 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: AcquireRequest, wait:
             other => return Ok(other?),
         }
     }
-    let mut of = request.locks()[0].clone();
+    let mut of = request.locks.each()[0].clone();
     let mut place = cluster.waiters().join(&of)?;
     loop {
         match place.step()? {
@@ -72,7 +72,7 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: AcquireRequest, wait:
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;
                         let pause = pause(holder.as_ref(), is_fresh, now_us);
-                        let in_the_way = holder.as_ref().and_then(|holder| request.members.get(holder.member.checked_sub(1)?));
+                        let in_the_way = holder.as_ref().and_then(|holder| request.locks.members().get(holder.member.checked_sub(1)?));
                         if let Some(other) = in_the_way.filter(|other| **other != of) {
                             of = other.clone();
                             drop(place);

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use super::Problem;
 use crate::http::body::HolderBody;
 use crate::lease::{Holder, Mode};
-use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, NoPlace, ReleaseError, WaitError};
+use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, Locks, NoPlace, ReleaseError, WaitError};
 
 const HELD_BY_OTHER: &str = "Another lease holds the lock; it stays as it is. The lease that you named is over, or was never granted.";
 
@@ -67,6 +67,28 @@ impl From<WaitError> for Problem {
                 "{max} requests wait for locks in this gateway, as many as max_waiters allows. Ask another one, or try again in a moment."
             )),
         }
+    }
+}
+
+impl Problem {
+    /// What is in the way of an acquire of these.
+    pub fn in_the_way(error: WaitError, locks: &Locks) -> Self {
+        let WaitError::Acquire(AcquireError::Held(holder)) = &error else { return error.into() };
+        let member = holder.as_ref().and_then(|holder| locks.members().get(holder.member.checked_sub(1)?));
+        let detail = match (member, holder) {
+            (Some(key), _) => format!(
+                "The lock {:?} is held by another, so that none of them was taken. Try again when it has expired or was released.",
+                key.as_str()
+            ),
+            (None, Some(_)) if !locks.members().is_empty() => {
+                let detail = "The lease with this lease_id has another set of locks. Release that, or use another lease_id.";
+                return Self::new(StatusCode::CONFLICT, "lease_in_use", "Lease in use", detail);
+            }
+            (None, Some(_)) if locks.key().is_our_own() => "Every slot is taken. Try again when one was given back.".to_owned(),
+            _ => return error.into(),
+        };
+        let holder = holder.as_ref();
+        Self::new(StatusCode::LOCKED, "locked", "Locked", detail).retry_after(left(holder)).holder(holder.map(HolderBody::from))
     }
 }
 

@@ -33,7 +33,7 @@ const OWN_LEASE: &str = "?lease_id=0123456789abcdef";
 
 /// What is asked, and by whom it may be.
 #[rustfmt::skip]
-const TABLE: [(Method, &str, &[&str]); 19] = [
+const TABLE: [(Method, &str, &[&str]); 25] = [
     (Method::POST, "/locks/orders/1", &["worker", "acquirer", "somebody"]),
     (Method::POST, "/locks/orders", &["somebody"]),
     (Method::POST, "/locks/other/1", &["somebody"]),
@@ -50,6 +50,12 @@ const TABLE: [(Method, &str, &[&str]); 19] = [
     (Method::GET, "/locks?prefix=orders/4", &["worker", "reader", "somebody"]),
     (Method::GET, "/locks?prefix=orders", &["somebody"]),
     (Method::GET, "/locks", &["somebody"]),
+    (Method::POST, "/semaphores/orders/1?limit=9", &["worker", "acquirer", "somebody"]),
+    (Method::POST, "/semaphores/other/1?limit=9", &["somebody"]),
+    (Method::PUT, "/semaphores/other/1", &["somebody"]),
+    (Method::DELETE, "/semaphores/other/1", &["acquirer", "somebody"]),
+    (Method::GET, "/semaphores/orders/1", &["worker", "reader", "somebody"]),
+    (Method::GET, "/semaphores/other/1", &["somebody"]),
     (Method::GET, "/nodes", &["operator"]),
     (Method::GET, "/metrics", &["operator"]),
     (Method::GET, "/readyz", &["", "stranger", "worker", "reader", "acquirer", "somebody", "operator", "forcer"]),
@@ -76,9 +82,9 @@ async fn everybody_may_do_what_is_granted_and_nothing_else() {
         assert_eq!(answer.header("WWW-Authenticate").is_some(), refused == Some(401), "{caller} {method} {path}");
     }
     let counted = ask(&gateway, "operator", Method::GET, "/metrics").await.text;
-    // 18 rows want a credential.
-    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"nothing_shown\"} 18\n"), "{counted}");
-    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"stranger\"} 18\n"), "{counted}");
+    // 24 rows want a credential.
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"nothing_shown\"} 24\n"), "{counted}");
+    assert!(counted.contains("redlockd_auth_refusals_total{reason=\"stranger\"} 24\n"), "{counted}");
 }
 
 #[tokio::test]
@@ -121,6 +127,25 @@ async fn a_list_shows_what_its_reader_may_see() {
         refused.assert_problem(403, "forbidden");
         assert!(!refused.text.contains("other/1"), "{}", refused.text);
     }
+}
+
+#[tokio::test]
+async fn several_locks_are_for_who_may_have_each_of_them() {
+    let gateway = gateway().await;
+    let set = |caller: &'static str, keys: &'static str| {
+        let body = format!(r#"{{"keys":{keys},"lease_id":"a-lease-of-a-set"}}"#);
+        gateway.post("/locks").header("Authorization", format!("Bearer {caller}")).json(&body)
+    };
+    set("worker", r#"["orders/1","other/1"]"#).problem(403, "forbidden").await.assert_says("\"other/1\"", "the one that is not granted");
+    assert_eq!(ask(&gateway, "somebody", Method::GET, "/locks/orders/1").await["state"], "free");
+    set("worker", r#"["orders/1","orders/2"]"#).ok().await;
+    for (caller, method, status) in
+        [("reader", Method::PUT, 403), ("", Method::PUT, 401), ("acquirer", Method::PUT, 403), ("worker", Method::PUT, 200)]
+    {
+        assert_eq!(ask(&gateway, caller, method.clone(), "/locks?lease_id=a-lease-of-a-set").await.status, status, "{caller} {method}");
+    }
+    assert_eq!(ask(&gateway, "reader", Method::DELETE, "/locks?lease_id=a-lease-of-a-set").await.status, 403);
+    assert_eq!(ask(&gateway, "acquirer", Method::DELETE, "/locks?lease_id=a-lease-of-a-set").await.status, 200);
 }
 
 #[tokio::test]

@@ -12,3 +12,4 @@ mod operations;
 mod problems;
 mod release;
 mod secrets;
+mod together;
