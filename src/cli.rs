@@ -76,6 +76,13 @@ pub struct ExecArgs {
     /// What others are shown as the holder
     #[arg(long, value_name = "LABEL", value_parser = |text: &str| OwnerLabel::new(text))]
     pub owner: Option<OwnerLabel>,
+    /// Let others hold the lock at the same time who share it as well
+    #[arg(long)]
+    pub shared: bool,
+    /// Keep the lock from others for so long although the command ends sooner, at most the ttl: what runs at one time on
+    /// several machines, whose clocks differ, runs once
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    pub min_hold: Option<Duration>,
     /// How long the command may take to end when the lock is about to be lost, at most half of the ttl [default: a sixth of the ttl, at most 5s]
     #[arg(long, value_name = "DURATION", value_parser = some_time)]
     pub grace: Option<Duration>,

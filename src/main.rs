@@ -96,13 +96,13 @@ fn new_token(args: &NewTokenArgs) -> Result<String, String> {
 
 /// Checks what only the system can tell.
 fn exec_options(args: ExecArgs) -> Result<ExecOptions, String> {
-    let ExecArgs { key, ttl, wait, owner, grace, servers, token_file, command } = args;
+    let ExecArgs { key, ttl, wait, owner, shared, min_hold, grace, servers, token_file, command } = args;
     let token = match token_file {
         Some(path) => Some(std::fs::read_to_string(&path).map_err(|error| format!("token_file: {}: {error}", path.display()))?),
         None => std::env::var("REDLOCKD_TOKEN").ok(),
     };
     let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-    Ok(ExecOptions { key, ttl, wait: wait.unwrap_or_default(), owner, grace, servers, token, command })
+    Ok(ExecOptions { key, ttl, wait: wait.unwrap_or_default(), owner, shared, min_hold, grace, servers, token, command })
 }
 
 fn runtime(threads: Option<usize>) -> Result<Runtime, String> {

@@ -100,11 +100,13 @@ impl Gateway {
         }
         headers.insert(HeaderName::from_static("lease-id"), HeaderValue::from_str(lease_id.reveal())?);
         let owner = options.owner.as_ref().map(|owner| format!("&owner={}", utf8_percent_encode(owner.as_str(), NON_ALPHANUMERIC)));
+        let mode = if options.shared { "&mode=shared" } else { "" };
+        let min_hold = options.min_hold.map(|min_hold| format!("&min_hold={}ms", min_hold.as_millis()));
         Ok(Self {
             servers,
             at: 0,
             path: format!("/locks/{}", utf8_percent_encode(options.key.as_str(), PLAIN)),
-            query: format!("?ttl={}ms", options.ttl.as_millis()) + &owner.unwrap_or_default(),
+            query: format!("?ttl={}ms", options.ttl.as_millis()) + mode + &owner.unwrap_or_default() + &min_hold.unwrap_or_default(),
             lease_id,
             headers,
             ttl: options.ttl,

@@ -28,6 +28,10 @@ pub struct ExecOptions {
     /// How long to wait for the lock; zero to try once.
     pub wait: Duration,
     pub owner: Option<OwnerLabel>,
+    /// Others may hold the lock in the same way meanwhile.
+    pub shared: bool,
+    /// How long the lock is nobody else's although the command has ended.
+    pub min_hold: Option<Duration>,
     /// How long the command may take to end when it is told to because the lock is about to be lost.
     pub grace: Option<Duration>,
     /// Gateways, one of which is asked; the next one when it does not answer.

@@ -25,7 +25,7 @@ pub type ToClient = Option<Extension<Wire>>;
 
 /// Acquires what the caller may have, and answers with the lease or with the events of holding it.
 pub async fn acquire(state: AppState, wire: ToClient, allowed: OnLock<Acquire>, options: AcquireOptions) -> Result<Response, Problem> {
-    let AcquireOptions { ttl, wait, owner, lease, hold, mode } = options;
+    let AcquireOptions { ttl, wait, owner, lease, hold, mode, bounds } = options;
     if hold.is_some() {
         allowed.also::<Extend>(&state)?;
     }
@@ -33,7 +33,7 @@ pub async fn acquire(state: AppState, wire: ToClient, allowed: OnLock<Acquire>, 
     let mut deed = Deed::begin(&state.audit, allowed);
     deed.owner = owner.clone();
     let may_return = lease.is_some();
-    let request = AcquireRequest { locks: deed.locks.clone(), mode, lease, ttl, owner: owner.clone(), waits: false };
+    let request = AcquireRequest { locks: deed.locks.clone(), mode, lease, ttl, owner: owner.clone(), bounds, waits: false };
     let begun = Instant::now();
     let acquired = match state.redlock.wait_for(request, wait.time).await {
         Ok(acquired) => acquired,

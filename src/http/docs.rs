@@ -97,6 +97,9 @@ pub struct ModeParam {
     /// `exclusive`, the default, or `shared`.
     #[param(example = "exclusive", pattern = "^(exclusive|shared)$", nullable = false)]
     mode: Option<String>,
+    /// Released before this, the lock is nobody's for the rest of it. At most the ttl.
+    #[param(example = "20s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    min_hold: Option<String>,
 }
 
 #[derive(IntoParams)]
@@ -142,9 +145,12 @@ pub struct AcquireParams {
     /// Your own id for this lease, so that a repeat after a lost answer gets the same lease.
     #[param(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     lease_id: Option<String>,
-    /// With `Accept: text/event-stream` only: the lock is held no longer than this.
+    /// The lease lasts no longer than this, however often it is extended.
     #[param(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     max_lifetime: Option<String>,
+    /// After a lease that ends without a release, because its holder died or could not extend it, nobody gets the lock for so long. With the ttl at most `max_ttl`.
+    #[param(example = "15s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    lock_delay: Option<String>,
 }
 
 #[derive(IntoParams)]
@@ -169,6 +175,8 @@ pub struct IdempotencyParam {
 pub struct AcquireBody {
     #[schema(example = "exclusive", pattern = "^(exclusive|shared)$", nullable = false)]
     mode: Option<String>,
+    #[schema(example = "20s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    min_hold: Option<String>,
     #[schema(example = "30s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     ttl: Option<String>,
     #[schema(example = "10s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
@@ -179,6 +187,8 @@ pub struct AcquireBody {
     lease_id: Option<String>,
     #[schema(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     max_lifetime: Option<String>,
+    #[schema(example = "15s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    lock_delay: Option<String>,
 }
 
 /// The options of an acquire of a slot.
@@ -199,6 +209,8 @@ pub struct SlotAcquireBody {
     lease_id: Option<String>,
     #[schema(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     max_lifetime: Option<String>,
+    #[schema(example = "15s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    lock_delay: Option<String>,
 }
 
 /// The name of a lock, as in a path but without percent signs.
@@ -225,6 +237,8 @@ pub struct SetBody {
     lease_id: Option<String>,
     #[schema(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     max_lifetime: Option<String>,
+    #[schema(example = "15s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
+    lock_delay: Option<String>,
 }
 
 /// The options of an extend.

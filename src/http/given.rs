@@ -14,11 +14,11 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::time::timeout;
 
-use super::options::Hold;
 use super::path::decode;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::lease::{FencingToken, LeaseId, OwnerLabel, Ttl};
+use crate::redlock::LeaseBounds;
 
 /// Options are a few short texts; 16 KiB is a mistake or an attack.
 const MAX_BODY: usize = 16 * 1024;
@@ -144,19 +144,25 @@ impl Given {
         kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
     }
 
-    /// How the lock is to be held, if the client wants to read events.
-    pub fn hold(&mut self) -> Result<Option<Hold>, Problem> {
+    /// What is to bound the lease beside its ttl.
+    pub fn bounds(&mut self, ttl: Ttl, state: &AppState) -> Result<LeaseBounds, Problem> {
         let max_lifetime = self.take("max_lifetime").map(|text| duration("max_lifetime", &text)).transpose()?;
-        let wants_events = self.wants_events();
-        match max_lifetime {
-            _ if wants_events && max_lifetime.is_some_and(|lifetime| lifetime.is_zero()) => {
-                Err(Problem::invalid("max_lifetime: it must be longer than 0; leave it out to hold the lock for as long as the connection lives."))
-            }
-            Some(_) if !wants_events => Err(Problem::invalid(
-                "max_lifetime: it goes with Accept: text/event-stream only; a lease that you extend yourself lives as long as you extend it.",
-            )),
-            _ => Ok(wants_events.then_some(Hold { max_lifetime })),
+        if max_lifetime.is_some_and(|lifetime| lifetime.is_zero() || !self.wants_events() && lifetime < ttl.get()) {
+            return Err(Problem::invalid(
+                "max_lifetime: it must not be shorter than the ttl, nor 0; leave it out for a lease that lasts as long as it is extended.",
+            ));
         }
+        let lock_delay = self.take("lock_delay").map(|text| duration("lock_delay", &text)).transpose()?.unwrap_or_default();
+        let most = state.settings.ttl_bounds.max.saturating_sub(ttl.get());
+        if most < lock_delay {
+            let most = humantime::format_duration(most);
+            return Err(Problem::invalid(format!("lock_delay: with this ttl it is at most {most}; both together are at most max_ttl.")));
+        }
+        Ok(LeaseBounds { max_lifetime, lock_delay, ..LeaseBounds::default() })
+    }
+
+    pub fn min_hold(&mut self) -> Result<Option<Duration>, Problem> {
+        self.take("min_hold").map(|text| duration("min_hold", &text)).transpose()
     }
 
     pub fn take(&mut self, name: &str) -> Option<String> {
@@ -250,7 +256,7 @@ fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
         serde_json::Value::Number(number) if ["fencing_token", "limit"].contains(&name) => Ok(number.to_string()),
         _ if name == "keys" => Err(Problem::invalid("keys: it must be an array of strings, such as [\"a\",\"b\"].")),
         // The value is not repeated: it may be a lease id.
-        _ if ["ttl", "wait", "max_lifetime"].contains(&name) => {
+        _ if ["ttl", "wait", "max_lifetime", "min_hold", "lock_delay"].contains(&name) => {
             Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\".")))
         }
         _ => Err(Problem::invalid(format!("{name}: it must be a string in the body."))),

@@ -11,7 +11,7 @@ use super::hold::SHORTEST_TTL;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::lease::{FencingToken, LeaseId, LockKey, Mode, OwnerLabel, Slot, Ttl};
-use crate::redlock::Locks;
+use crate::redlock::{LeaseBounds, Locks};
 
 /// What `POST /locks/{key}` may be told.
 pub struct AcquireOptions {
@@ -22,6 +22,7 @@ pub struct AcquireOptions {
     /// The lease is to live as long as the connection.
     pub hold: Option<Hold>,
     pub mode: Mode,
+    pub bounds: LeaseBounds,
 }
 
 /// What `POST /semaphores/{key}` may be told.
@@ -108,21 +109,23 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl AcquireOptions {
-    const NAMES: [&str; 5] = ["ttl", "wait", "owner", "lease_id", "max_lifetime"];
+    const NAMES: [&str; 6] = ["ttl", "wait", "owner", "lease_id", "max_lifetime", "lock_delay"];
 
     fn read(mut given: Given, state: &AppState, mode: Mode) -> Result<Self, Problem> {
         given.header(&IDEMPOTENCY_KEY, "lease_id")?;
         given.header(&LEASE_ID, "lease_id")?;
         let preference = given.prefer_wait()?;
         let wait = Wait { time: given.wait(state)?, preference };
-        let hold = given.hold()?;
         let ttl = given.ttl(state)?;
+        let mut bounds = given.bounds(ttl, state)?;
+        // The gateway itself ends what it holds.
+        let hold = given.wants_events().then(|| Hold { max_lifetime: bounds.max_lifetime.take() });
         if hold.is_some() && ttl.get() < SHORTEST_TTL {
             let detail =
                 format!("ttl: {} ms are too few to hold a lock by a connection; at least {} ms are.", ttl.as_millis(), SHORTEST_TTL.as_millis());
             return Err(Problem::invalid(detail));
         }
-        Ok(Self { ttl, wait, owner: given.owner()?, lease: given.lease()?, hold, mode })
+        Ok(Self { ttl, wait, owner: given.owner()?, lease: given.lease()?, hold, mode, bounds })
     }
 }
 
@@ -130,7 +133,7 @@ impl FromRequest<AppState> for AcquireOptions {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        let mut given = Given::of(request, &[&Self::NAMES[..], &["mode"]].concat()).await?;
+        let mut given = Given::of(request, &[&Self::NAMES[..], &["mode", "min_hold"]].concat()).await?;
         let mode = match given.take("mode").as_deref() {
             None | Some("exclusive") => Mode::Exclusive,
             Some("shared") => Mode::Shared,
@@ -138,7 +141,16 @@ impl FromRequest<AppState> for AcquireOptions {
                 return Err(Problem::invalid(format!("mode: {:?} is not allowed; a mode is exclusive or shared.", excerpt(other))));
             }
         };
-        Self::read(given, state, mode)
+        let min_hold = given.min_hold()?;
+        let mut options = Self::read(given, state, mode)?;
+        if let Some(min_hold) = min_hold {
+            if mode == Mode::Shared || options.ttl.get() < min_hold {
+                let detail = "min_hold: it is at most the ttl, and for who has the lock alone; leave it out, or let the ttl be longer.";
+                return Err(Problem::invalid(detail));
+            }
+            options.bounds.min_hold = min_hold;
+        }
+        Ok(options)
     }
 }
 

@@ -23,6 +23,7 @@ impl LeaseId {
     pub const MAX: usize = 64;
     /// How many random bytes [`LeaseId::from_random`] wants: 22 characters of 6 bits hold 128 bits and more.
     pub const RANDOM: usize = 22;
+    const KEPT: &str = "kept+for+min+hold";
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
     pub fn new(text: &str) -> Result<Self, LeaseIdError> {
@@ -39,6 +40,20 @@ impl LeaseId {
     pub fn from_random(bytes: [u8; Self::RANDOM]) -> Self {
         let text: String = bytes.iter().map(|byte| char::from(Self::ALPHABET[usize::from(byte % 64)])).collect();
         Self(text.into())
+    }
+
+    /// Nobody's: of a lock that was released before it may be free. No caller can choose it.
+    pub fn kept() -> Self {
+        Self(Self::KEPT.into())
+    }
+
+    pub fn is_kept(&self) -> bool {
+        &*self.0 == Self::KEPT
+    }
+
+    /// Reads what a node keeps.
+    pub fn stored(text: &str) -> Result<Self, LeaseIdError> {
+        if text == Self::KEPT { Ok(Self::kept()) } else { Self::new(text) }
     }
 
     /// The secret itself, for the holder's answer and for the nodes.

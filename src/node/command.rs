@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lease::{AcquireVote, Answer, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, LockKey, Mode, OwnerLabel, ReleaseVote};
+use crate::lease::{AcquireVote, Answer, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, Lifetime, LockKey, Mode, OwnerLabel, ReleaseVote};
 
 /// One atomic step on one lock. Many travel in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub struct Acquire {
     pub over: Option<Ballot>,
     pub ttl: Duration,
     pub owner: Option<OwnerLabel>,
+    pub lifetime: Lifetime,
     pub mode: Mode,
     /// The caller waits for the lock: where it wants it alone, nobody else is to share it meanwhile.
     pub waits: bool,

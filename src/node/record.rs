@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::lease::{AttemptId, Ballot, LeaseId, LockKey, Mode, OwnerLabel};
+use crate::lease::{AttemptId, Ballot, LeaseId, Lifetime, LockKey, Mode, OwnerLabel};
 
 /// Whoever holds a lock.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,7 +14,8 @@ pub enum Record {
 }
 
 /// `ballot attempt-or-dash lease_id owner`, the ballot and the attempt 16 characters wide. A dash means firm: no
-/// cancel can free it. The record of a set has the locks that it is of behind that, each after a line break.
+/// cancel can free it. Behind that, after a tabulator, `ends kept delay`, if one of them is not 0; and of a set the locks
+/// that it is of, each after a line break.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LockRecord {
     pub ballot: Ballot,
@@ -22,6 +23,7 @@ pub struct LockRecord {
     pub attempt: Option<AttemptId>,
     pub lease: LeaseId,
     pub owner: Option<OwnerLabel>,
+    pub lifetime: Lifetime,
     /// The locks that are held with it; none unless it is the record of a set.
     pub members: Arc<[LockKey]>,
 }
@@ -69,11 +71,20 @@ impl LockRecord {
             "-" => None,
             hex => Some(AttemptId(u64::from_str_radix(Some(hex).filter(wide)?, 16).ok()?)),
         };
-        let lease = LeaseId::new(fields.next()?).ok()?;
-        let owner = OwnerLabel::new(fields.next()?).ok();
+        let lease = LeaseId::stored(fields.next()?).ok()?;
+        let rest = fields.next()?;
+        let (owner, lifetime) = rest.split_once('\t').map_or((rest, None), |(owner, lifetime)| (owner, Some(lifetime)));
+        let owner = OwnerLabel::new(owner).ok();
+        let lifetime = lifetime.map_or(Some(Lifetime::default()), lifetime_of)?;
         let members = lines.map(|name| LockKey::new(name).ok()).collect::<Option<_>>()?;
-        Some(Self { ballot, attempt, lease, owner, members })
+        Some(Self { ballot, attempt, lease, owner, lifetime, members })
     }
+}
+
+fn lifetime_of(text: &str) -> Option<Lifetime> {
+    let mut numbers = text.split(' ').map(|number| number.parse().ok());
+    let lifetime = Lifetime { ends_ms: numbers.next()??, kept_ms: numbers.next()??, delay_ms: numbers.next()?? };
+    numbers.next().is_none().then_some(lifetime)
 }
 
 impl Together {
@@ -114,14 +125,6 @@ impl Together {
     /// When there is nothing left of it.
     pub fn ends_ms(&self) -> u64 {
         self.sharers.iter().map(|sharer| sharer.expires_ms).max().unwrap_or_default().max(self.awaited_ms)
-    }
-
-    /// How its sharers hold the lock.
-    pub fn mode_of(&self, sharer: &Sharer) -> Mode {
-        match self.limit {
-            0 => Mode::Shared,
-            limit => Mode::Slot(crate::lease::Slot { number: sharer.slot, limit }),
-        }
     }
 }
 
@@ -172,6 +175,10 @@ impl fmt::Display for LockRecord {
             Some(attempt) => write!(f, "{:016} {attempt} {} {owner}", self.ballot, self.lease.reveal())?,
             None => write!(f, "{:016} - {} {owner}", self.ballot, self.lease.reveal())?,
         }
+        if self.lifetime != Lifetime::default() {
+            let Lifetime { ends_ms, kept_ms, delay_ms } = self.lifetime;
+            write!(f, "\t{ends_ms} {kept_ms} {delay_ms}")?;
+        }
         self.members.iter().try_for_each(|member| write!(f, "\n{member}"))
     }
 }
@@ -213,14 +220,17 @@ mod tests {
     fn a_record_reads_back_what_it_wrote() {
         let lease = LeaseId::new("0123456789abcdef").unwrap();
         let members = |names: &[&str]| names.iter().map(|name| LockKey::new(name).unwrap()).collect();
-        for (attempt, owner, of, text) in [
-            (Some(AttemptId(0xbeef)), Some("worker 7"), &[][..], "1795000000000123 000000000000beef 0123456789abcdef worker 7"),
-            (None, None, &[], "1795000000000123 - 0123456789abcdef "),
-            (None, Some("me"), &["a b", "c/d"], "1795000000000123 - 0123456789abcdef me\na b\nc/d"),
+        let none = Lifetime::default();
+        let some = Lifetime { ends_ms: 7, kept_ms: 0, delay_ms: 5 };
+        for (attempt, owner, lifetime, of, text) in [
+            (Some(AttemptId(0xbeef)), Some("worker 7"), none, &[][..], "1795000000000123 000000000000beef 0123456789abcdef worker 7"),
+            (None, None, none, &[], "1795000000000123 - 0123456789abcdef "),
+            (None, Some("me"), none, &["a b", "c/d"], "1795000000000123 - 0123456789abcdef me\na b\nc/d"),
+            (None, None, some, &["a b"], "1795000000000123 - 0123456789abcdef \t7 0 5\na b"),
         ] {
             let owner = owner.map(|owner| OwnerLabel::new(owner).unwrap());
             let ballot = Ballot::from_micros(1_795_000_000_000_123);
-            let record = LockRecord { ballot, attempt, lease: lease.clone(), owner, members: members(of) };
+            let record = LockRecord { ballot, attempt, lease: lease.clone(), owner, lifetime, members: members(of) };
             assert_eq!(record.to_string(), text);
             assert_eq!(LockRecord::parse(text), Some(record.clone()));
             assert_eq!(Record::parse(text), Some(Record::Alone(record)));
@@ -261,6 +271,7 @@ mod tests {
             "1795000000000123 zz 0123456789abcdef ",
             "1795000000000123 - short ",
             "1795000000000123 - 0123456789abcdef \na//b",
+            "1795000000000123 - 0123456789abcdef me\t1 2",
             "shared secret",
             "shared 0 0\nno sharer\n",
         ] {

@@ -12,7 +12,7 @@ use super::cluster::Cluster;
 use super::flight::Flight;
 use super::locks::Locks;
 use super::{Shortfall, shortfall};
-use crate::lease::{Ballot, Grant, Holder, LeaseId, LockKey, Loss, LossCause, Mode, OwnerLabel, Slots, Ttl};
+use crate::lease::{Ballot, Grant, Holder, LeaseId, Lifetime, LockKey, Loss, LossCause, Mode, OwnerLabel, Slots, Ttl};
 
 /// What a caller asks for.
 #[derive(Clone, Debug)]
@@ -24,14 +24,34 @@ pub struct AcquireRequest {
     pub lease: Option<LeaseId>,
     pub ttl: Ttl,
     pub owner: Option<OwnerLabel>,
+    pub bounds: LeaseBounds,
     /// The caller waits for it, which those hear who share the lock.
     pub waits: bool,
+}
+
+/// What is to bound a lease beside its ttl.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseBounds {
+    /// How long it may last with all of its extends.
+    pub max_lifetime: Option<Duration>,
+    /// Released before that, the lock is nobody's for the rest of it.
+    pub min_hold: Duration,
+    /// How long the lock is nobody's after a lease that ended without a release.
+    pub lock_delay: Duration,
+}
+
+impl LeaseBounds {
+    /// Of a lease with this ballot, which is the time of its grant.
+    pub fn from(self, ballot: Ballot) -> Lifetime {
+        let after = |span: Duration| if span.is_zero() { 0 } else { ballot.micros() / 1000 + span.as_millis() as u64 };
+        Lifetime { ends_ms: self.max_lifetime.map_or(0, after), kept_ms: after(self.min_hold), delay_ms: self.lock_delay.as_millis() as u64 }
+    }
 }
 
 impl AcquireRequest {
     /// For one lock, alone.
     pub fn of(key: LockKey, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
-        Self { locks: key.into(), mode: Mode::Exclusive, lease, ttl, owner, waits: false }
+        Self { locks: key.into(), mode: Mode::Exclusive, lease, ttl, owner, bounds: LeaseBounds::default(), waits: false }
     }
 
     /// For all of `members` or none; each of them is there once.
@@ -39,7 +59,7 @@ impl AcquireRequest {
         members.sort_unstable();
         let lease = lease.unwrap_or_else(fresh_lease);
         let locks = Locks::of_set(&lease, members.into());
-        Self { locks, mode: Mode::Exclusive, lease: Some(lease), ttl, owner, waits: false }
+        Self { locks, mode: Mode::Exclusive, lease: Some(lease), ttl, owner, bounds: LeaseBounds::default(), waits: false }
     }
 }
 

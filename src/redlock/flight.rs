@@ -134,7 +134,8 @@ impl Flight {
     /// Sends the granted lease to the nodes that have not been asked for it, for the time that is left of it or `at_least`.
     pub fn copy(self: &Arc<Self>, at_least: Duration) {
         let mut progress = self.progress();
-        let left = self.request.ttl.get().saturating_sub(self.started.elapsed()).max(at_least);
+        let lasts = self.request.ttl.get() + self.request.bounds.lock_delay;
+        let left = lasts.saturating_sub(self.started.elapsed()).max(at_least);
         if left.as_millis() == 0 || !matches!(progress.stage, Stage::Won) {
             return;
         }
@@ -296,7 +297,7 @@ impl Flight {
             let (key, lease) = (self.request.locks.key().clone(), self.lease.clone());
             let command = Command::Cancel { key, lease, attempt: self.attempt_id, up_to: progress.attempt.ballot() };
             // A record can have been written as late as the deadline of its call.
-            let give_up = Instant::now() + self.request.ttl.get() + self.call_timeout;
+            let give_up = Instant::now() + self.request.ttl.get() + self.request.bounds.lock_delay + self.call_timeout;
             self.cluster.undo().push(node, Arc::new(command), give_up);
         }
         progress.nodes[node].cancelling = false;
@@ -355,9 +356,10 @@ impl Progress {
 }
 
 fn acquire_command(request: &AcquireRequest, lease: &LeaseId, attempt: AttemptId, ballot: Ballot, over: Option<Ballot>, mode: Mode) -> Command {
-    let AcquireRequest { locks, ttl, owner, waits, .. } = request;
-    let (key, members, owner) = (locks.key().clone(), Arc::clone(locks.members()), owner.clone());
-    Command::Acquire(Acquire { key, lease: lease.clone(), attempt, ballot, over, ttl: ttl.get(), owner, mode, waits: *waits, members })
+    let AcquireRequest { locks, ttl, owner, bounds, waits, .. } = request;
+    let (key, members, lease, owner) = (locks.key().clone(), Arc::clone(locks.members()), lease.clone(), owner.clone());
+    let (ttl, lifetime) = (ttl.get() + bounds.lock_delay, bounds.from(ballot));
+    Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime, mode, waits: *waits, members })
 }
 
 impl Receiver for Flight {

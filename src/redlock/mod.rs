@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use acquire::{AcquireError, AcquireRequest, Acquired};
+pub use acquire::{AcquireError, AcquireRequest, Acquired, LeaseBounds};
 pub use cluster::{Cluster, ClusterSettings, NodeView};
 pub use extend::{ExtendError, Extended};
 pub use force::ForceError;

@@ -90,7 +90,9 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: AcquireRequest, wait:
             }
         }
         if give_up <= Instant::now() {
-            return Err(AcquireError::Held(place.holder()).into());
+            // Whoever it was that saw the holder, it may have wanted this lock only.
+            let member = request.locks.members().iter().position(|member| *member == of).map_or(0, |at| at + 1);
+            return Err(AcquireError::Held(place.holder().map(|holder| Holder { member, ..holder })).into());
         }
     }
 }

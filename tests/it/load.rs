@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::history::{Grant, History};
+use crate::history::{Grant, History, Way};
 use crate::support::{Chance, HttpAnswer, HttpClient};
 
 pub struct Load {
@@ -51,11 +51,49 @@ struct Client<'a> {
     history: History,
 }
 
+/// What a client asks for.
+#[derive(Clone)]
+struct Wish {
+    /// Where, and with which options beside those of every acquire.
+    path: String,
+    query: &'static str,
+    body: String,
+    /// As the history calls it.
+    names: Vec<String>,
+}
+
 /// What a client knows of its lease.
 struct Held {
-    lock: String,
+    wish: Wish,
     lease_id: String,
     grant: Grant,
+}
+
+impl Wish {
+    /// Half of all want a lock alone.
+    fn draw(chance: &mut Chance, locks: u64) -> Self {
+        let lock = format!("load/{}", chance.below(locks));
+        let one = |kind: &str, query| Self { path: format!("/{kind}/{lock}"), query, body: String::new(), names: vec![format!("{kind}/{lock}")] };
+        match chance.below(10) {
+            0..=4 => one("locks", ""),
+            5..=6 => one("locks", "&mode=shared"),
+            7..=8 => one("semaphores", "&limit=2"),
+            _ => {
+                let first = chance.below(locks);
+                let members: Vec<_> = (first..=first + chance.below((locks - first).min(3))).map(|lock| format!("load/{lock}")).collect();
+                let body = format!("{{\"keys\":{members:?}}}");
+                Self { path: "/locks".into(), query: "", body, names: members.iter().map(|lock| format!("locks/{lock}")).collect() }
+            }
+        }
+    }
+
+    fn way(&self, answer: &HttpAnswer) -> Way {
+        match self.query {
+            "&mode=shared" => Way::Shared,
+            "&limit=2" => Way::Slot { number: answer.number("slot"), limit: answer.number("limit") },
+            _ => Way::Alone,
+        }
+    }
 }
 
 impl Client<'_> {
@@ -72,31 +110,34 @@ impl Client<'_> {
 
     /// Repeats a request whose answer was lost, with the same lease id, perhaps through another gateway.
     fn acquire(&mut self) -> Option<Held> {
-        let lock = format!("load/{}", self.chance.below(self.load.locks));
+        let wish = Wish::draw(&mut self.chance, self.load.locks);
         let lease_id = format!("{:032x}", (u128::from(self.chance.below(u64::MAX)) << 64) | u128::from(self.chance.below(u64::MAX)));
         let Range { start, end } = self.load.ttl_ms;
         let ttl_ms = start + self.chance.below(end - start);
-        let mut target = format!("/locks/{lock}?ttl={ttl_ms}ms&lease_id={lease_id}");
+        let mut target = format!("{}?ttl={ttl_ms}ms&lease_id={lease_id}{}", wish.path, wish.query);
         if self.chance.one_in(3) {
             write!(target, "&wait={}ms", self.chance.below(500)).unwrap();
         }
+        let first = self.begun.elapsed();
         for _ in 0..3 {
             if self.chance.one_in(20) {
                 // It dies: nobody will read the answer.
                 self.history.add_call();
                 let gateway = self.some_gateway();
-                let _ = gateway.send("POST", &target, &[]);
+                let _ = gateway.send_with("POST", &target, &[], &wish.body);
                 gateway.hang_up();
                 self.history.add_unknown();
                 return None;
             }
             self.history.add_call();
             let asked = self.begun.elapsed();
-            match self.some_gateway().ask("POST", &target, &[]) {
+            match self.some_gateway().ask_with("POST", &target, &[], &wish.body) {
                 Ok(answer) if answer.status == 200 => {
                     let (answered, ended) = (self.begun.elapsed(), asked + valid_for(&answer));
-                    let grant = Grant { lease: number_of(&lease_id), asked, answered, ended, fencing_token: answer.number("fencing_token") };
-                    return Some(Held { lock, lease_id, grant });
+                    let (way, lease) = (wish.way(&answer), number_of(&lease_id));
+                    let asked = way.asked(first, asked);
+                    let grant = Grant { way, lease, asked, answered, ended, fencing_token: answer.number("fencing_token") };
+                    return Some(Held { wish, lease_id, grant });
                 }
                 Ok(answer) if answer.status == 503 && answer.text("code") == "indeterminate" => self.history.add_unknown(),
                 Ok(answer) => {
@@ -139,7 +180,7 @@ impl Client<'_> {
         self.history.add_call();
         let asked = self.begun.elapsed();
         let longest = self.load.ttl_ms.end - 1;
-        let target = format!("/locks/{}?ttl={longest}ms", held.lock);
+        let target = format!("{}?ttl={longest}ms", held.wish.path);
         let answer = self.some_gateway().ask("PUT", &target, &[("Lease-Id", &held.lease_id)]);
         let Some(answer) = answer.ok().filter(|answer| answer.status == 200) else { return };
         assert_eq!(answer.number("fencing_token"), held.grant.fencing_token, "an extend is of the same grant");
@@ -149,6 +190,7 @@ impl Client<'_> {
             held.grant.ended = held.grant.ended.max(ended);
         } else {
             self.record(held, held.grant.ended);
+            let asked = held.grant.way.asked(held.grant.asked, asked);
             held.grant = Grant { asked, answered, ended, ..held.grant };
         }
     }
@@ -159,13 +201,13 @@ impl Client<'_> {
         let headers = [("Lease-Id", held.lease_id.as_str()), ("Fencing-Token", &token)];
         let named = 1 + usize::from(self.chance.one_in(2));
         self.history.add_call();
-        let answer = self.some_gateway().ask("DELETE", &format!("/locks/{}", held.lock), &headers[..named]);
+        let answer = self.some_gateway().ask("DELETE", &held.wish.path, &headers[..named]);
         // A lease may have ended meanwhile, and a release may be lost; neither breaks a promise.
         assert!(answer.as_ref().is_err() || matches!(answer, Ok(HttpAnswer { status: 200 | 409 | 503, .. })), "{answer:?}");
     }
 
     fn record(&mut self, held: &Held, ended: Duration) {
-        self.history.add(&held.lock, Grant { ended, ..held.grant });
+        held.wish.names.iter().for_each(|name| self.history.add(name, Grant { ended, ..held.grant }));
     }
 
     fn some_gateway(&mut self) -> &mut HttpClient {

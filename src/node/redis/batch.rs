@@ -67,12 +67,13 @@ impl VotingScript {
 
     fn arguments(&self, call: &mut Cmd, command: &Arc<Command>, text: &mut String) {
         match &**command {
-            Command::Acquire(Acquire { lease, attempt, ballot, over, ttl, owner, mode, waits, members, .. }) => {
+            Command::Acquire(Acquire { lease, attempt, ballot, over, ttl, owner, lifetime, mode, waits, members, .. }) => {
                 let of = |members: Arc<[LockKey]>| LockRecord {
                     ballot: *ballot,
                     attempt: Some(*attempt),
                     lease: lease.clone(),
                     owner: owner.clone(),
+                    lifetime: *lifetime,
                     members,
                 };
                 call.arg(written(text, format_args!("{}", of(Arc::clone(members)))));
@@ -324,9 +325,11 @@ fn number(detail: &Value, at: usize) -> Result<u16, Garbled> {
     }
 }
 
-/// `left, record` of the caller's own lease.
+/// `left, record` of the caller's own lease: what is left of it without the delay after its end.
 fn lease_of(detail: &Value) -> Result<(Duration, Ballot), Garbled> {
-    Ok((left(part(detail, 0)?)?.unwrap_or_default(), ballot(part(detail, 1)?)?))
+    let record = text(part(detail, 1)?)?.and_then(LockRecord::parse).ok_or(Garbled)?;
+    let delay = Duration::from_millis(record.lifetime.delay_ms);
+    Ok((left(part(detail, 0)?)?.unwrap_or_default().saturating_sub(delay), record.ballot))
 }
 
 fn part(detail: &Value, at: usize) -> Result<&Value, Garbled> {

@@ -143,9 +143,10 @@ impl State {
     }
 
     fn write(&mut self, batch: &Batch, key: &LockKey, acquire: &Acquire, Clear { left_ms, is_firm }: Clear, is_set: bool) {
-        let Acquire { lease, attempt, ballot, ttl, owner, mode, members, .. } = acquire;
+        let Acquire { lease, attempt, ballot, ttl, owner, lifetime, mode, members, .. } = acquire;
         let members = if is_set { members.clone() } else { Default::default() };
-        let record = LockRecord { ballot: *ballot, attempt: (!is_firm).then_some(*attempt), lease: lease.clone(), owner: owner.clone(), members };
+        let (attempt, lease, owner) = ((!is_firm).then_some(*attempt), lease.clone(), owner.clone());
+        let record = LockRecord { ballot: *ballot, attempt, lease, owner, lifetime: *lifetime, members };
         let expires_ms = batch.now_ms() + millis(*ttl).max(left_ms);
         let fence = self.live_fence(batch, key).unwrap_or_default();
         match mode {
@@ -207,7 +208,7 @@ fn again(old: &LockRecord, left_ms: u64, slot: u16, acquire: &Acquire) -> Findin
         return Finding::Refused(AcquireVote::Stale { floor: old.ballot });
     }
     if !own && (acquire.over.unwrap_or_default() < old.ballot || slot != acquire.mode.slot()) {
-        return Finding::Mine(Mine { ballot: old.ballot, left_ms, slot });
+        return Finding::Mine(Mine { ballot: old.ballot, left_ms: left_ms.saturating_sub(old.lifetime.delay_ms), slot });
     }
     Finding::Clear(Clear { left_ms, is_firm: !own })
 }

@@ -30,6 +30,7 @@ impl State {
     fn why_not_extended(&self, batch: &Batch, key: &LockKey, lease: &LeaseId) -> Option<ExtendVote> {
         match self.live(batch, key).map(|held| &held.value) {
             None => Some(ExtendVote::Gone),
+            Some(Record::Alone(record)) if record.lease.is_kept() => Some(ExtendVote::Gone),
             Some(Record::Alone(record)) => (record.lease != *lease).then_some(ExtendVote::HeldByOther),
             // Others of them have nothing to do with it.
             Some(Record::Together(together)) => together.of(lease, batch.now_ms()).is_none().then_some(ExtendVote::Gone),
@@ -40,21 +41,23 @@ impl State {
     fn extend_one(&mut self, batch: &Batch, key: &LockKey, lease: &LeaseId, ttl_ms: u64) -> Option<(Ballot, u64)> {
         let (held, now_ms) = (self.live(batch, key)?.clone(), batch.now_ms());
         // Firm: the holder was told that it stands, so no late cancel of the attempt that wrote it may free it.
-        let (ballot, expires_ms) = match held.value {
+        let (ballot, delay_ms, expires_ms) = match held.value {
             Record::Alone(record) if record.lease == *lease => {
-                let (ballot, expires_ms) = (record.ballot, held.expires_ms.max(now_ms + ttl_ms));
+                let (ballot, expires_ms) = (record.ballot, held.expires_ms.max(record.lifetime.extended(now_ms, ttl_ms)));
+                let delay_ms = record.lifetime.delay_ms;
                 self.set_lock(key, Record::Alone(LockRecord { attempt: None, ..record }), expires_ms);
-                (ballot, expires_ms)
+                (ballot, delay_ms, expires_ms)
             }
             Record::Alone(_) => return None,
             Record::Together(mut together) => {
                 let own = together.of(lease, now_ms)?.clone();
-                let (ballot, expires_ms) = (own.record.ballot, own.expires_ms.max(now_ms + ttl_ms));
+                let (ballot, lifetime) = (own.record.ballot, own.record.lifetime);
+                let expires_ms = own.expires_ms.max(lifetime.extended(now_ms, ttl_ms));
                 together.put(Sharer { expires_ms, record: LockRecord { attempt: None, ..own.record }, ..own });
                 self.set_together(batch, key, together);
-                (ballot, expires_ms)
+                (ballot, lifetime.delay_ms, expires_ms)
             }
         };
-        Some((ballot, expires_ms - now_ms))
+        Some((ballot, (expires_ms - now_ms).saturating_sub(delay_ms)))
     }
 }

@@ -1,7 +1,7 @@
 //! Releasing and cancelling on one node: by lease and ballot, or by attempt.
 
 use super::{Batch, State};
-use crate::lease::{AttemptId, Ballot, LeaseId, LockKey, ReleaseVote};
+use crate::lease::{AttemptId, Ballot, LeaseId, Lifetime, LockKey, ReleaseVote};
 use crate::node::record::Together;
 use crate::node::{LockRecord, Record};
 
@@ -11,11 +11,18 @@ impl State {
         let vote = match self.live(batch, key).map(|held| held.value.clone()) {
             None => ReleaseVote::NotHeld,
             Some(Record::Together(together)) => self.release_some(batch, key, together, of_lease, up_to),
-            Some(Record::Alone(record)) if !of_lease(&record) => ReleaseVote::HeldByOther,
+            Some(Record::Alone(record)) if !of_lease(&record) => {
+                // What is kept for a while was released.
+                if record.lease.is_kept() { ReleaseVote::NotHeld } else { ReleaseVote::HeldByOther }
+            }
             Some(Record::Alone(record)) if up_to < record.ballot => ReleaseVote::Newer { ballot: record.ballot },
             Some(Record::Alone(record)) => {
-                self.remove_lock(key);
-                self.remove_members(batch, &record, |member| member.ballot <= up_to);
+                if lease.is_some() && record.members.is_empty() && batch.now_ms() < record.lifetime.kept_ms {
+                    self.keep(key, &record);
+                } else {
+                    self.remove_lock(key);
+                    self.remove_members(batch, &record, |member| member.ballot <= up_to);
+                }
                 if record.ballot == up_to {
                     // No fence to raise: it was raised with the lock, and is there as long as it refuses more than the window does.
                     return ReleaseVote::Freed;
@@ -63,6 +70,13 @@ impl State {
         };
         self.raise_fence(batch, key, up_to);
         freed
+    }
+
+    /// It is nobody's, and is had by nobody else before it may be.
+    fn keep(&mut self, key: &LockKey, released: &LockRecord) {
+        let (lease, lifetime) = (LeaseId::kept(), Lifetime::default());
+        let kept = LockRecord { attempt: None, lease, lifetime, ..released.clone() };
+        self.set_lock(key, Record::Alone(kept), released.lifetime.kept_ms);
     }
 
     /// The locks of a set go with its own record. Their fences were raised with them, and what would write them again is

@@ -102,7 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lease::{AcquireVote, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, Mode};
+    use crate::lease::{AcquireVote, AttemptId, Ballot, ExtendVote, InspectVote, LeaseId, Lifetime, Mode};
     use crate::node::{Acquire, Agreement, Command, Epoch, Hello, Members, Reply};
 
     #[test]
@@ -126,6 +126,7 @@ mod tests {
                 over: None,
                 ttl,
                 owner: None,
+                lifetime: Lifetime::default(),
                 mode: Mode::Exclusive,
                 waits: false,
                 members: [].into(),

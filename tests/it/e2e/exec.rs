@@ -168,3 +168,29 @@ fn signal(running: &Child, signal: &str) {
     let sent = Command::new("kill").args(["-s", signal, &running.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
+
+#[test]
+fn commands_that_share_a_lock_run_beside_each_other() {
+    let (gateway, directory) = (Gateway::start(PATIENT), scratch());
+    let inner = |arguments: &str| {
+        let server = gateway.address();
+        format!("{} exec --key some/job --server http://{server} {arguments} -- echo beside", env!("CARGO_BIN_EXE_redlockd"))
+    };
+    let shared = exec(directory.path(), &[&gateway], &["--shared"], &inner("--shared")).output().unwrap();
+    assert_eq!((code_of(&shared), shared.stdout), (0, b"beside\n".to_vec()));
+    let alone = exec(directory.path(), &[&gateway], &["--shared"], &inner("")).output().unwrap();
+    assert_eq!(code_of(&alone), 121, "{alone:?}");
+}
+
+#[test]
+fn what_runs_at_one_time_on_several_machines_runs_once() {
+    let (gateway, directory) = (Gateway::start(PATIENT), scratch());
+    let nightly = |ttl| exec(directory.path(), &[&gateway], &["--ttl", ttl, "--min-hold", "30s"], "echo done").output().unwrap();
+    assert_eq!(code_of(&nightly("30s")), 0);
+    // This one's clock is late, and the first has long been through.
+    let late = nightly("30s");
+    assert_eq!((code_of(&late), late.stdout), (121, Vec::new()));
+    let too_short = nightly("10s");
+    assert_eq!(code_of(&too_short), 125);
+    assert!(String::from_utf8_lossy(&too_short.stderr).contains("min_hold"), "{too_short:?}");
+}

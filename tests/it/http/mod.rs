@@ -6,6 +6,7 @@ mod extend;
 mod inspect;
 mod invalid;
 mod keys;
+mod lifetimes;
 mod list;
 mod openapi;
 mod operations;

@@ -192,6 +192,17 @@ async fn who_waits_for_several_gets_them_when_the_last_is_free() {
 }
 
 #[tokio::test]
+async fn who_waited_for_several_in_vain_is_told_which_one_was_held() {
+    let gateway = TestRouter::embedded().await;
+    gateway.post("/locks/b").ok().await;
+    // Somebody who wants that one only has looked at it last.
+    let one = async { gateway.post("/locks/b?wait=200ms").problem(423, "locked").await };
+    let several = async { gateway.post("/locks").json(r#"{"keys":["a","b"],"wait":"300ms"}"#).problem(423, "locked").await };
+    let (_, several) = tokio::join!(one, several);
+    several.assert_says("\"b\"", "the one that is held");
+}
+
+#[tokio::test]
 async fn which_locks_are_wanted_is_said_clearly() {
     let gateway = TestRouter::embedded().await;
     let many: Vec<String> = (0..17).map(|n| n.to_string()).collect();

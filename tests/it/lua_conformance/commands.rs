@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redlockd::lease::{AttemptId, Ballot, LeaseId, LockKey, Mode, OwnerLabel, Slot};
+use redlockd::lease::{AttemptId, Ballot, LeaseId, Lifetime, LockKey, Mode, OwnerLabel, Slot};
 use redlockd::node::{Acquire, Agreement, Command, Record, State};
 
 use crate::support::Chance;
@@ -42,13 +42,20 @@ fn command(chance: &mut Chance, state: &State, agreement: &Agreement, now_us: u6
             let owner = OwnerLabel::new(chance.pick(OWNERS)).ok().filter(|_| chance.one_in(2));
             let (mode, members) = if key.is_set() { (Mode::Exclusive, members(chance)) } else { (mode(chance), Vec::new()) };
             let (ballot, waits, members) = (chance.pick(&ballots), chance.one_in(4), members.into());
-            Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, mode, waits, members })
+            Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime: lifetime(chance, now_us), mode, waits, members })
         }
         7..=9 => Command::Extend { key, lease, ttl },
         10..=11 => Command::Release { key, lease: Some(lease).filter(|_| !chance.one_in(4)), up_to: chance.pick(&ballots) },
         12..=14 => Command::Cancel { key, lease, attempt, up_to: chance.pick(&ballots) },
         _ => Command::Inspect { key },
     }
+}
+
+/// Mostly none.
+fn lifetime(chance: &mut Chance, now_us: u64) -> Lifetime {
+    let mut some = |longest_ms: u64| if chance.one_in(6) { (now_us / 1000 + chance.below(longest_ms)).max(1) } else { 0 };
+    let (ends_ms, kept_ms) = (some(MAX_TTL_MS), some(MAX_TTL_MS));
+    Lifetime { ends_ms, kept_ms, delay_ms: chance.pick(&[0, 0, 0, 1, 300]) }
 }
 
 fn mode(chance: &mut Chance) -> Mode {

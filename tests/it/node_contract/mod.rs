@@ -2,6 +2,7 @@
 
 mod acquiring;
 mod embedded_only;
+mod lifetimes;
 mod redis_only;
 mod sets;
 mod sharing;
@@ -71,6 +72,11 @@ on_every_node! {
         slots_that_are_left_are_given_in_the_order_of_their_ballots,
         a_lease_keeps_its_slot,
         who_counts_otherwise_is_refused_while_a_slot_is_held;
+    lifetimes:
+        an_extend_ends_where_the_lease_does,
+        a_lock_stays_after_its_lease_for_the_delay_unless_it_is_released,
+        a_lock_that_is_released_too_early_is_kept,
+        what_is_kept_can_be_had_by_force;
     sets:
         a_set_is_had_whole_or_not_at_all,
         whoever_has_a_lock_of_a_set_is_named,

@@ -1,14 +1,14 @@
-//! A client: acquires, waits, works, extends, releases, repeats itself, loses answers, hangs up, dies.
+//! A client: acquires one lock alone or with others, a slot or several locks, waits, works, extends, releases, repeats itself, loses answers, hangs up, dies.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redlockd::lease::{FencingToken, LeaseId, LockKey, Ttl, TtlBounds};
-use redlockd::redlock::{AcquireError, AcquireRequest, ExtendError, WaitError};
+use redlockd::lease::{FencingToken, LeaseId, LockKey, Mode, Slot, Ttl, TtlBounds};
+use redlockd::redlock::{AcquireError, AcquireRequest, ExtendError, LeaseBounds, Locks, WaitError};
 use tokio::time::{sleep, timeout};
 
 use super::world::{Gateway, World};
-use crate::history::Grant;
+use crate::history::{Grant, Way};
 use crate::support::lock_key;
 
 pub struct Client {
@@ -17,11 +17,67 @@ pub struct Client {
     next_lease: u64,
 }
 
+/// What a client wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Wish {
+    Alone(u64),
+    Shared(u64),
+    Slot {
+        semaphore: u64,
+        limit: u16,
+    },
+    /// All of these locks.
+    All(Vec<u64>),
+}
+
+/// Tells apart the grants of a lease id that is used again, which are not repeats of each other.
+#[derive(Clone, Copy)]
+enum Use {
+    First { asked: Duration },
+    Again,
+}
+
 /// What a client knows of its lease.
 struct Held {
     lease: u64,
-    lock: u64,
+    wish: Wish,
     grant: Grant,
+}
+
+impl Wish {
+    fn locks(&self, lease: u64) -> Locks {
+        match self {
+            Self::Alone(lock) | Self::Shared(lock) => key_of(*lock).into(),
+            Self::Slot { semaphore, .. } => LockKey::of_semaphore(&key_of(*semaphore)).into(),
+            Self::All(locks) => Locks::of_set(&id_of(lease), locks.iter().map(|lock| key_of(*lock)).collect()),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Alone(_) | Self::All(_) => Mode::Exclusive,
+            Self::Shared(_) => Mode::Shared,
+            Self::Slot { limit, .. } => Mode::Slot(Slot { number: 0, limit: *limit }),
+        }
+    }
+
+    /// As the history calls what was granted.
+    fn names(&self) -> Vec<String> {
+        match self {
+            Self::Alone(lock) | Self::Shared(lock) => vec![format!("lock-{lock}")],
+            Self::Slot { semaphore, .. } => vec![format!("semaphore-{semaphore}")],
+            Self::All(locks) => locks.iter().map(|lock| format!("lock-{lock}")).collect(),
+        }
+    }
+}
+
+/// How the history tells a grant in this mode.
+fn way_of(mode: Mode) -> Way {
+    match mode {
+        Mode::Exclusive => Way::Alone,
+        Mode::Shared => Way::Shared,
+        Mode::Slot(Slot { number, limit }) => Way::Slot { number: number.into(), limit: limit.into() },
+    }
 }
 
 impl Client {
@@ -31,38 +87,58 @@ impl Client {
 
     pub async fn run(mut self) {
         while !self.world.is_over() {
-            let lock = self.world.chance().below(self.world.scenario.locks);
+            let wish = self.wish();
             self.next_lease += 1;
-            match self.ask_until_answered(lock).await {
+            match self.ask_until_answered(&wish).await {
                 Some(held) => self.use_up(held).await,
                 None => self.pause(80).await,
             }
         }
     }
 
+    fn wish(&self) -> Wish {
+        let locks = self.world.scenario.locks;
+        let lock = self.below(locks);
+        match self.below(10) {
+            0..=4 => Wish::Alone(lock),
+            5..=6 => Wish::Shared(lock),
+            // Hardly anybody counts otherwise than the others.
+            7..=8 => Wish::Slot { semaphore: lock, limit: if self.happens(20) { 3 } else { 2 } },
+            _ => {
+                let first = self.below(locks);
+                Wish::All((first..=first + self.below(locks - first)).collect())
+            }
+        }
+    }
+
     /// One try, as somebody who only wants to know whether locks can be had at all.
     pub async fn has_once(&mut self, gateway: &Gateway, lock: u64) -> bool {
-        self.next_lease += self.world.now().as_millis() as u64 + 1;
-        let Some(held) = self.ask(gateway, lock, self.next_lease, 0).await.ok().flatten() else { return false };
-        let until = self.world.now();
-        self.let_go(held, until, true).await;
+        for wish in [Wish::Alone(lock), Wish::Shared(lock), Wish::Slot { semaphore: lock, limit: 2 }, Wish::All(vec![lock])] {
+            self.next_lease += self.world.now().as_millis() as u64 + 1;
+            let Some(held) = self.ask(gateway, &wish, self.next_lease, Use::First { asked: self.world.now() }).await.ok().flatten() else {
+                return false;
+            };
+            let until = self.world.now();
+            self.let_go(held, until, true).await;
+        }
         true
     }
 
     /// Repeats a request whose answer was lost, with the same lease id, perhaps through another gateway.
-    async fn ask_until_answered(&self, lock: u64) -> Option<Held> {
+    async fn ask_until_answered(&self, wish: &Wish) -> Option<Held> {
+        let first = self.world.now();
         for _ in 0..3 {
             let gateway = self.world.some_gateway();
             if self.happens(20) {
                 // It hangs up before the answer.
                 let patience = Duration::from_millis(self.below(60));
-                let outcome = timeout(patience, self.ask(&gateway, lock, self.next_lease, 0)).await;
+                let outcome = timeout(patience, self.ask(&gateway, wish, self.next_lease, Use::First { asked: first })).await;
                 if outcome.is_err() {
                     self.world.history().add_unknown();
                 }
                 return outcome.ok()?.ok()?;
             }
-            match self.ask(&gateway, lock, self.next_lease, 0).await {
+            match self.ask(&gateway, wish, self.next_lease, Use::First { asked: first }).await {
                 Ok(outcome) => return outcome,
                 Err(Unknown) => self.world.history().add_unknown(),
             }
@@ -70,8 +146,7 @@ impl Client {
         None
     }
 
-    /// `use_of_it` tells apart the grants of a lease id that is used again, which are not repeats of each other.
-    async fn ask(&self, gateway: &Gateway, lock: u64, lease: u64, use_of_it: u64) -> Result<Option<Held>, Unknown> {
+    async fn ask(&self, gateway: &Gateway, wish: &Wish, lease: u64, use_of_it: Use) -> Result<Option<Held>, Unknown> {
         let scenario = &self.world.scenario;
         let ttl_ms = scenario.ttl_ms.start + self.below(scenario.ttl_ms.end - scenario.ttl_ms.start);
         let bounds = TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin);
@@ -84,13 +159,15 @@ impl Client {
         let wait = if self.happens(3) { Duration::from_millis(self.below(200)) } else { Duration::ZERO };
         self.world.history().add_call();
         let asked = self.world.now();
-        let request = AcquireRequest::of(key_of(lock), Some(id_of(lease)), ttl, None);
+        let (locks, mode, lease_id) = (wish.locks(lease), wish.mode(), Some(id_of(lease)));
+        let request = AcquireRequest { locks, mode, lease: lease_id, ttl, owner: None, bounds: LeaseBounds::default(), waits: false };
         let outcome = gateway.redlock.wait_for(request, wait).await;
         if !gateway.is_alive() {
             return Err(Unknown);
         }
         match outcome {
             Ok(acquired) => {
+                let way = way_of(acquired.grant.mode);
                 let (valid_for, fencing_token) = (acquired.waited + acquired.grant.valid_for, acquired.grant.fencing_token.get());
                 acquired.keep();
                 // The answer is on its way, and may be late or lost.
@@ -99,7 +176,12 @@ impl Client {
                     return Err(Unknown);
                 }
                 let (answered, ended) = (self.world.now(), asked + valid_for);
-                Ok(Some(Held { lease, lock, grant: Grant { lease: lease | use_of_it << 63, asked, answered, ended, fencing_token } }))
+                let (lease_of_use, first) = match use_of_it {
+                    Use::First { asked } => (lease, asked),
+                    Use::Again => (lease | 1 << 63, asked),
+                };
+                let grant = Grant { way, lease: lease_of_use, asked: way.asked(first, asked), answered, ended, fencing_token };
+                Ok(Some(Held { lease, wish: wish.clone(), grant }))
             }
             Err(WaitError::Acquire(AcquireError::Indeterminate(_))) => Err(Unknown),
             Err(_) => Ok(None),
@@ -115,7 +197,7 @@ impl Client {
             1 => {
                 // Somebody guesses a lease id; nothing may come of it.
                 let guess = self.next_lease + (1 << 31);
-                let _ = self.world.some_gateway().redlock.release(key_of(held.lock), id_of(guess), None).await;
+                let _ = self.world.some_gateway().redlock.release(held.wish.locks(guess), id_of(guess), None).await;
                 self.let_go(held, works_until, true).await;
             }
             2..=3 => {
@@ -124,12 +206,12 @@ impl Client {
             }
             // It extends too late, hears that the lease is gone, and asks for it again.
             4 => {
-                let (lease, lock, ended) = (held.lease, held.lock, held.grant.ended);
+                let (lease, wish, ended) = (held.lease, held.wish.clone(), held.grant.ended);
                 self.record(&held, ended);
                 let late = Duration::from_millis(self.below(30));
                 sleep((ended + late).saturating_sub(self.world.now())).await;
                 match self.extend(&mut held).await {
-                    Some(Gone) => self.use_again(lock, lease).await,
+                    Some(Gone) => self.use_again(wish, lease).await,
                     None => drop(self.let_go(held, works_until, true).await),
                 }
             }
@@ -139,9 +221,9 @@ impl Client {
                 self.let_go(held, late, false).await;
             }
             6 => {
-                let (lease, lock) = (held.lease, held.lock);
+                let (lease, wish) = (held.lease, held.wish.clone());
                 if self.let_go(held, works_until, true).await {
-                    self.use_again(lock, lease).await;
+                    self.use_again(wish, lease).await;
                 }
             }
             _ => drop(self.let_go(held, works_until, self.happens(2)).await),
@@ -149,9 +231,9 @@ impl Client {
     }
 
     /// A lease id may be used again once its release was answered.
-    async fn use_again(&self, lock: u64, lease: u64) {
+    async fn use_again(&self, wish: Wish, lease: u64) {
         let gateway = self.world.some_gateway();
-        if let Ok(Some(held)) = self.ask(&gateway, lock, lease, 1).await {
+        if let Ok(Some(held)) = self.ask(&gateway, &wish, lease, Use::Again).await {
             let until = self.world.now() + Duration::from_millis(self.below(300));
             self.let_go(held, until, false).await;
         }
@@ -164,7 +246,7 @@ impl Client {
         let ttl = Ttl::new(scenario.agreement.max_ttl, TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin)).unwrap();
         self.world.history().add_call();
         let asked = self.world.now();
-        let extended = gateway.redlock.extend(key_of(held.lock), id_of(held.lease), ttl).await;
+        let extended = gateway.redlock.extend(held.wish.locks(held.lease), id_of(held.lease), ttl).await;
         if !gateway.is_alive() {
             return None;
         }
@@ -176,6 +258,7 @@ impl Client {
                 held.grant.ended = held.grant.ended.max(ended);
             } else {
                 self.record(held, held.grant.ended);
+                let asked = held.grant.way.asked(held.grant.asked, asked);
                 held.grant = Grant { asked, answered, ended, ..held.grant };
             }
         }
@@ -190,12 +273,12 @@ impl Client {
         let gateway = self.world.some_gateway();
         let token = FencingToken::parse(&held.grant.fencing_token.to_string()).unwrap();
         self.world.history().add_call();
-        let released = gateway.redlock.release(key_of(held.lock), id_of(held.lease), names_token.then_some(token)).await;
+        let released = gateway.redlock.release(held.wish.locks(held.lease), id_of(held.lease), names_token.then_some(token)).await;
         released.is_ok() && gateway.is_alive()
     }
 
     fn record(&self, held: &Held, ended: Duration) {
-        self.world.history().add(&format!("lock-{}", held.lock), Grant { ended, ..held.grant });
+        held.wish.names().iter().for_each(|name| self.world.history().add(name, Grant { ended, ..held.grant }));
     }
 
     async fn pause(&self, longest_ms: u64) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redlockd::lease::{AttemptId, Ballot, LeaseId, LockKey, Mode, OwnerLabel};
+use redlockd::lease::{AttemptId, Ballot, LeaseId, Lifetime, LockKey, Mode, OwnerLabel};
 use redlockd::node::{Acquire, Command};
 
 /// One attempt of one lease on one lock, from which every command of it can be made.
@@ -14,6 +14,7 @@ pub struct Caller {
     pub attempt: AttemptId,
     pub ttl: Duration,
     pub owner: Option<OwnerLabel>,
+    pub lifetime: Lifetime,
     pub mode: Mode,
     pub waits: bool,
     /// The locks of a set.
@@ -29,7 +30,17 @@ impl Caller {
     pub fn new(lock: &str, name: &str) -> Self {
         let lease = LeaseId::new(&format!("lease-of-{name:-<16}")).unwrap();
         let (ttl, owner) = (Duration::from_secs(30), OwnerLabel::new(name).ok());
-        Self { key: lock_key(lock), lease, attempt: AttemptId(1), ttl, owner, mode: Mode::Exclusive, waits: false, members: [].into() }
+        Self {
+            key: lock_key(lock),
+            lease,
+            attempt: AttemptId(1),
+            ttl,
+            owner,
+            lifetime: Lifetime::default(),
+            mode: Mode::Exclusive,
+            waits: false,
+            members: [].into(),
+        }
     }
 
     /// Of a set of `locks`.
@@ -61,8 +72,8 @@ impl Caller {
     }
 
     pub fn acquire_over(&self, ballot: Ballot, over: Option<Ballot>) -> Command {
-        let Self { key, lease, attempt, ttl, owner, mode, waits, members } = self.clone();
-        Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, mode, waits, members })
+        let Self { key, lease, attempt, ttl, owner, lifetime, mode, waits, members } = self.clone();
+        Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime, mode, waits, members })
     }
 
     pub fn extend(&self, ttl: Duration) -> Command {

@@ -44,7 +44,12 @@ impl HttpClient {
 
     /// Sends a request and reads the answer. Without an answer the connection is given up.
     pub fn ask(&mut self, method: &str, target: &str, headers: Headers) -> io::Result<HttpAnswer> {
-        self.send(method, target, headers)?;
+        self.ask_with(method, target, headers, "")
+    }
+
+    /// The same with a body of JSON, unless that is empty.
+    pub fn ask_with(&mut self, method: &str, target: &str, headers: Headers, json: &str) -> io::Result<HttpAnswer> {
+        self.send_with(method, target, headers, json)?;
         let mut connection = self.connection.take().expect("sending made the connection");
         let answer = read_answer(&mut connection)?;
         self.connection = Some(connection);
@@ -58,6 +63,11 @@ impl HttpClient {
 
     /// Sends a request whose answer nobody will read.
     pub fn send(&mut self, method: &str, target: &str, headers: Headers) -> io::Result<()> {
+        self.send_with(method, target, headers, "")
+    }
+
+    /// The same with a body of JSON, unless that is empty.
+    pub fn send_with(&mut self, method: &str, target: &str, headers: Headers, json: &str) -> io::Result<()> {
         if self.connection.is_none() {
             let stream = TcpStream::connect(self.address)?;
             stream.set_nodelay(true)?;
@@ -72,7 +82,9 @@ impl HttpClient {
             }));
         }
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n", self.address);
+        let length = json.len();
+        let of_body = if json.is_empty() { String::new() } else { format!("Content-Type: application/json\r\nContent-Length: {length}\r\n") };
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{headers}{of_body}\r\n{json}", self.address);
         let sent = self.connection.as_mut().expect("it was just made").get_mut().write_all(request.as_bytes());
         if sent.is_err() {
             self.connection = None;

@@ -14,7 +14,7 @@
 -- written out in the loop at the end, and what few need is made by a function that captures nothing. Ballots stay
 -- text: 16 digits compare as text as they do as numbers, and Lua would print them wrongly. TIME is called once,
 -- because Redis 7.0 does not freeze it.
-local call, try, sub, byte = redis.call, redis.pcall, string.sub, string.byte
+local call, try, sub, byte, find = redis.call, redis.pcall, string.sub, string.byte, string.find
 local KEYS, ARGV = KEYS, ARGV
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -39,10 +39,11 @@ else
   end
 end
 
--- What most batches do without. A record is `ballot(16) attempt(16)-or-dash lease owner`; a lease comes with the
--- blank behind it. Another program's record has something else there.
+-- What most batches do without. A record is `ballot(16) attempt(16)-or-dash lease owner`, and may end with a tabulator and
+-- `ends kept delay`, all in milliseconds; a lease comes with the blank behind it. Another program's record has something else there.
 local function make_others(call, try, now, lowest, highest, KEEP, may_raise, make_many, LOCKS, AWAITED, TOGETHER)
-  local sub, byte = string.sub, string.byte
+  local sub, byte, format = string.sub, string.byte, string.format
+  local now_ms = math.floor(now / 1000)
   local others, made = {}, nil
   local function many(name)
     made = made or make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, TOGETHER)
@@ -57,6 +58,28 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, mak
   local function is_of(record, lease)
     local from = byte(record, 18) == 45 and 20 or 35
     return sub(record, from, from + #lease - 1) == lease
+  end
+
+  -- For how long from now on a record is to stay that is extended by ttl.
+  local function lasting(record, ttl)
+    local ends, _, delay = string.match(record, '\t(%d+) (%d+) (%d+)')
+    if not ends then return ttl + 0 end
+    local left = ends - now_ms
+    if ends + 0 > 0 and left < ttl + 0 then ttl = math.max(left, 0) end
+    return ttl + delay
+  end
+
+  -- Nobody's, because it was released too early.
+  local function is_kept(record)
+    return string.find(record, 'kept+for+min+hold ', 20, true) == 20
+  end
+
+  -- Keeps a lock that was released before it may be free. Returns whether, and what went wrong, if something did.
+  local function keep(lock, record)
+    local owner, kept = string.match(record, '^%d+ %S+ %S+ ([^\t]*)\t%d+ (%d+)')
+    if not kept or kept - now_ms <= 0 then return end
+    local text = sub(record, 1, 16) .. ' - kept+for+min+hold ' .. owner
+    return true, try('SET', lock, text, 'PX', format('%.0f', kept - now_ms)).err
   end
 
   -- The same record, firm: no cancel can free it.
@@ -153,17 +176,16 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, mak
       local letter, detail = many('extend')(lock, held, lease, ttl)
       if letter then return letter, detail end
     end
-    if not is_of(held, lease) then return '2' end
+    if not is_of(held, lease) then return is_kept(held) and '0' or '2' end
     local left = call('PTTL', lock)
-    ttl = tonumber(ttl)
-    if left > ttl then ttl = left end
+    ttl = lasting(held, ttl)
     if byte(held, 18) ~= 45 then
-      local done = try('SET', lock, firm(held), 'PX', ttl)
+      local done = left < ttl and try('SET', lock, firm(held), 'PX', ttl) or try('SET', lock, firm(held), 'KEEPTTL')
       if done.err then return 'f', done.err end
     elseif left < ttl then
       call('PEXPIRE', lock, ttl)
     end
-    return '1', {ttl, held}
+    return '1', {math.max(left, ttl), held}
   end
 
   local function cancel(lock, fence, lease, attempt, up_to)
@@ -200,6 +222,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, mak
   others.raise_fence, others.acquire_held, others.take_back, others.E, others.C, others.I, others.S =
     raise_fence, acquire_held, take_back, extend, cancel, inspect, scan
   others.is_of, others.firm, others.text_of, others.look, others.let_stand, others.write = is_of, firm, text_of, look, let_stand, write
+  others.lasting, others.is_kept, others.keep = lasting, is_kept, keep
   return function(name) return others[name] or many(name) end
 end
 
@@ -334,7 +357,7 @@ local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, T
     if not limit then return end
     local at, own = of_lease(sharers, lease)
     if not own then return '0' end
-    own[1] = math.max(own[1], now_ms + tonumber(ttl))
+    own[1] = math.max(own[1], now_ms + others.lasting(own[3], ttl))
     own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
     put(sharers, at, own)
     local said = write_all(lock, limit, awaited, sharers)
@@ -368,6 +391,11 @@ local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, T
     return '1', write_all(lock, limit, awaited, sharers)
   end
 
+  -- How long a record stays after the end of its lease.
+  local function delay_of(record)
+    return (string.match(record, '\t%d+ %d+ (%d+)') or 0) + 0
+  end
+
   -- The locks of a set, by the names in its own record.
   local function members_of(record)
     return gmatch(record, '\n([^\n]*)')
@@ -397,6 +425,7 @@ local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, T
         local old = sub(held, 1, 16)
         whole = whole and (not newest or newest == old)
         if not newest or newest < old then newest = old end
+        left = math.max(left - delay_of(held), 0)
         if not shortest or left < shortest then shortest = left end
       else
         lefts[i], firms[i], whole = left or 0, is_firm, false
@@ -408,7 +437,7 @@ local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, T
         local said = others.let_stand(keys[first + 2 * i], found[i])
         if said then return 'f', said end
       end
-      return '2', {shortest, found[0]}
+      return '2', {shortest + delay_of(found[0]), found[0]}
     end
     for i = 0, n do
       local seen = call('MGET', keys[first + 2 * i + 1])[1]
@@ -429,7 +458,7 @@ local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, T
     if not held then return '0' end
     local limit, _, sharers = read(held)
     if limit then return not of_lease(sharers, lease) and '0' or nil end
-    return not is_of(held, lease) and '2' or nil
+    return not is_of(held, lease) and (others.is_kept(held) and '0' or '2') or nil
   end
 
   local function extend_set(lock, _, lease, ttl)
@@ -445,10 +474,11 @@ local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, T
     for _, each in ipairs(locks) do
       local letter, detail = others.E(each, nil, lease, ttl)
       if letter == 'f' then return letter, detail end
+      local lasts = math.max(detail[1] - delay_of(detail[2]), 0)
       own = own or detail[2]
-      if not left or detail[1] < left then left = detail[1] end
+      if not left or lasts < left then left = lasts end
     end
-    return '1', {left, own}
+    return '1', {left + delay_of(own), own}
   end
 
   -- With the locks that it is of, of the same lease, that pass. What would write them again is refused by its fence.
@@ -467,7 +497,7 @@ local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, T
       lease = lease ~= '' and lease or string.match(held, '^%d+ %S+ (%S+ )') or ' '
       local ballot = sub(held, 1, 16)
       if not is_of(held, lease) then
-        letter = '2'
+        letter = others.is_kept(held) and '0' or '2'
       elseif up_to < ballot then
         letter, detail = '3', held
       else
@@ -535,14 +565,23 @@ while verb do
       if ballot then
         local from = sub(record, 18, 18) == '-' and 20 or 35
         -- Where no lease is named any record will do that is ours.
-        if lease == '' and not string.find(record, '^%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d ') or sub(record, from, from + #lease - 1) ~= lease then
+        if lease == '' and not find(record, '^%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d ') or sub(record, from, from + #lease - 1) ~= lease then
           letter = '2'
-          if byte(record) == 115 then letter, detail = other('release')(KEYS[k], record, lease, up_to) end
+          if byte(record) == 115 then
+            letter, detail = other('release')(KEYS[k], record, lease, up_to)
+          elseif other('is_kept')(record) then
+            letter = '0'
+          end
         elseif ballot > up_to then
           letter, detail = '3', record
         else
           letter = '1'
-          if ballot == up_to then
+          local kept, said
+          if lease ~= '' and find(record, '\t', 1, true) then kept, said = other('keep')(KEYS[k], record) end
+          if said then
+            letter, detail = 'f', said
+          elseif kept then
+          elseif ballot == up_to then
             freed[#freed + 1] = KEYS[k]
           else
             -- First, and at once: a server that is out of memory refuses to raise a fence unless something was deleted.
