@@ -301,8 +301,11 @@ mod tests {
         assert_eq!(violations_of(&[(7, 0, 1, 9, 10), (8, 2, 3, 9, 10)]).len(), 3);
     }
 
+    /// When it was asked for, answered and ended, and its token.
+    type Times = (u64, u64, u64, u64);
+
     /// The same, each in a way of its own.
-    fn violations_among(grants: &[(Way, (u64, u64, u64, u64))]) -> Vec<(Wrong, u64, u64)> {
+    fn violations_among(grants: &[(Way, Times)]) -> Vec<(Wrong, u64, u64)> {
         let at = Duration::from_millis;
         let mut history = History::default();
         for (lease, (way, (asked, answered, ended, token))) in grants.iter().enumerate() {

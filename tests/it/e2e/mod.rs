@@ -15,6 +15,7 @@ mod json_web_tokens;
 mod least_privilege;
 mod node_failures;
 mod readme;
+mod recipes;
 mod rollout;
 mod shutdown;
 mod tls;
