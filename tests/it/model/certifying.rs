@@ -44,7 +44,7 @@ impl Node {
     }
 
     pub fn crash(&mut self, with_old_data: bool) {
-        (self.record, self.fence) = self.before.filter(|_| with_old_data).unwrap_or_default();
+        self.kept = self.before.take().filter(|_| with_old_data).unwrap_or_default();
         (self.ready_at, self.before, self.canary) = (None, None, None);
         self.high_water = 0;
     }

@@ -31,22 +31,34 @@ pub struct Request {
     pub lease: u8,
     pub verb: Verb,
     pub skew: Ticks,
+    /// Its lease shares the lock, as do all requests of that lease.
+    pub shares: bool,
+}
+
+impl Request {
+    fn of(lease: u8, verb: Verb, skew: Ticks) -> Self {
+        Self { lease, verb, skew, shares: false }
+    }
+
+    pub fn sharing(self) -> Self {
+        Self { shares: true, ..self }
+    }
 }
 
 pub fn acquire(lease: u8, skew: Ticks) -> Request {
-    Request { lease, verb: Verb::Acquire, skew }
+    Request::of(lease, Verb::Acquire, skew)
 }
 
 pub fn extend(lease: u8, ttl: Ticks) -> Request {
-    Request { lease, verb: Verb::Extend { ttl }, skew: 0 }
+    Request::of(lease, Verb::Extend { ttl }, 0)
 }
 
 pub fn release(lease: u8, skew: Ticks) -> Request {
-    Request { lease, verb: Verb::Release { names_token: false }, skew }
+    Request::of(lease, Verb::Release { names_token: false }, skew)
 }
 
 pub fn release_of_token(lease: u8) -> Request {
-    Request { lease, verb: Verb::Release { names_token: true }, skew: 0 }
+    Request::of(lease, Verb::Release { names_token: true }, 0)
 }
 
 /// A rule that is switched off or turned around.
@@ -79,6 +91,11 @@ pub enum Mutant {
     NoHighWaterMark,
     QuarantineStartsAtAnyClock,
     CanaryIsTrustedAfterSilence,
+    WriterIgnoresReaders,
+    ReaderIgnoresWriter,
+    ReaderRaisesNoFence,
+    ReaderIgnoresFence,
+    ReadersAreOneRecord,
 }
 
 #[derive(Clone, Debug)]
@@ -186,5 +203,9 @@ impl Configuration {
 
     pub fn lease(&self, request: u8) -> u8 {
         self.requests[request as usize].lease
+    }
+
+    pub fn shares(&self, request: u8) -> bool {
+        self.requests[request as usize].shares
     }
 }

@@ -7,6 +7,7 @@ use stateright::{Model, Property};
 use super::configuration::{Configuration, Mutant, Ticks, Verb};
 use super::gateway::Phase;
 use super::message::Message;
+use super::node::Kept;
 use super::world::{Fate, World};
 
 /// At most one lease of the lock is valid at an instant.
@@ -180,7 +181,7 @@ fn faults(world: &World, node: usize, c: &Configuration, actions: &mut Vec<Actio
     if is_close && (of.ready_at.is_none() || of.is_suspicious(now, c)) {
         actions.push(Action::ShakeHands { node });
     }
-    if 0 < world.left.crashes && (of.record.is_some() || of.fence.is_some()) {
+    if 0 < world.left.crashes && of.kept != Kept::default() {
         actions.push(Action::Crash { node, with_old_data: false });
         if of.before.is_some() {
             actions.push(Action::Crash { node, with_old_data: true });

@@ -14,6 +14,7 @@ mod message;
 mod node;
 mod row;
 mod running;
+mod sharing;
 mod votes_and_undoing;
 mod walking;
 mod windows_and_quarantine;
@@ -24,7 +25,7 @@ use running::Report;
 
 #[test]
 fn small_configurations_and_mutants() {
-    check([votes_and_undoing::rows(), windows_and_quarantine::rows(), clocks_that_jump::rows()].concat());
+    check([votes_and_undoing::rows(), windows_and_quarantine::rows(), clocks_that_jump::rows(), sharing::rows()].concat());
 }
 
 #[test]

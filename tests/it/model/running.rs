@@ -90,11 +90,11 @@ impl fmt::Display for World {
         write!(f, "at {}:", self.now)?;
         for (index, node) in self.nodes.iter().enumerate() {
             write!(f, " [{}", self.clock(index))?;
-            if let Some(record) = node.record {
+            for record in node.kept.record.iter().chain(&node.kept.sharers) {
                 let writer = record.attempt.map_or("firm".to_owned(), |request| format!("by request {request}"));
                 write!(f, " lease {} ballot {} {writer} until {}", record.lease, record.ballot, record.expires)?;
             }
-            node.fence.iter().try_for_each(|fence| write!(f, " fence {} until {}", fence.ballot, fence.expires))?;
+            node.kept.fence.iter().try_for_each(|fence| write!(f, " fence {} {} until {}", fence.high, fence.low, fence.expires))?;
             match node.ready_at {
                 None => write!(f, " uncertified")?,
                 Some(ready_at) if self.clock(index) < ready_at => write!(f, " quarantined until {ready_at}")?,

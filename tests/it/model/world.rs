@@ -57,11 +57,12 @@ impl World {
         clocks[clocks.len() / 2]
     }
 
-    /// The leases that are valid now exclude each other.
+    /// The leases that are valid now exclude each other, but for those that share the lock.
     pub fn is_exclusive(&self, c: &Configuration) -> bool {
-        let mut holders = (0..self.phases.len()).filter(|request| matches!(self.phases[*request], Phase::Holding { .. }));
-        let first = holders.next().map(|request| c.requests[request].lease);
-        holders.all(|request| Some(c.requests[request].lease) == first)
+        let holders = (0..self.phases.len()).filter(|request| matches!(self.phases[*request], Phase::Holding { .. }));
+        let mut holders = holders.map(|request| c.requests[request]);
+        let Some(first) = holders.next() else { return true };
+        holders.all(|other| other.lease == first.lease || other.shares && first.shares)
     }
 
     pub fn tick(&mut self) {
@@ -80,7 +81,7 @@ impl World {
             self.stop_using(asked.lease, c);
             ballot = self.history.token(asked.lease).filter(|_| names_token).unwrap_or(ballot);
         }
-        let bounds = self.history.bounds(asked.lease);
+        let bounds = self.history.bounds(asked.lease, asked.shares);
         self.phases[request] = Phase::Asking(Asking { ballot, started: self.now, round: 1, void: false, bounds });
         self.ask_all(request, ballot, 0, c);
     }
@@ -189,7 +190,8 @@ impl World {
             self.phases[request] = Phase::Over;
         } else if self.now <= grant.until {
             self.phases[request] = Phase::Holding { until: grant.until };
-            self.history.grant(c.requests[request].lease, grant.token, asking.bounds);
+            let asked = c.requests[request];
+            self.history.grant(asked.lease, asked.shares, grant.token, asking.bounds);
         }
     }
 
