@@ -13,7 +13,7 @@ pub struct Locks {
 
 impl From<LockKey> for Locks {
     fn from(key: LockKey) -> Self {
-        Self { key, members: [].into() }
+        Self { key, members: Arc::default() }
     }
 }
 

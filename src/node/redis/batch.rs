@@ -78,7 +78,7 @@ impl VotingScript {
                 };
                 call.arg(written(text, format_args!("{}", of(Arc::clone(members)))));
                 if !members.is_empty() {
-                    call.arg(written(text, format_args!("{}", of([].into()))));
+                    call.arg(written(text, format_args!("{}", of(Arc::default()))));
                 }
                 call.arg(ttl.as_millis() as u64);
                 let verb = verb(command);

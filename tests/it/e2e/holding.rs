@@ -56,6 +56,30 @@ fn a_holder_is_told_that_it_has_lost_the_lock_before_somebody_else_can_have_it()
 }
 
 #[test]
+fn a_connection_holds_a_shared_lock_a_slot_and_several_locks_as_well() {
+    let servers = redis_servers::<3>();
+    let gateway = Gateway::on(&servers, PATIENT);
+    let mut set = EventStream::connect_with(gateway.address(), "POST", "/locks?ttl=2s", r#"{"keys":["a","b"]}"#);
+    let (name, acquired) = set.next().unwrap();
+    assert_eq!((name.as_str(), &acquired["keys"]), ("acquired", &serde_json::json!(["a", "b"])));
+    let (mut reader, _) = hold(&gateway, "/locks/c?mode=shared&ttl=2s");
+    let (mut slot, acquired) = hold(&gateway, "/semaphores/s?limit=1&ttl=2s");
+    assert_eq!(acquired["slot"], 1);
+    // More than the ttl passes.
+    for holder in [&mut set, &mut reader, &mut slot] {
+        (0..5).for_each(|_| drop(holder.until("extended")));
+    }
+    gateway.post("/locks/c?mode=shared").ok();
+    assert_eq!([gateway.post("/locks/b").status, gateway.post("/locks/c").status, gateway.post("/semaphores/s?limit=1").status], [423; 3]);
+    let mut next = EventStream::connect(gateway.address(), "POST", "/locks/b?ttl=5m&wait=1m");
+    eventually("the next one waits", || (gateway.metric("redlockd_waiters") == 1.0).then_some(()));
+    drop(set);
+    assert_eq!(next.next().unwrap().0, "acquired");
+    drop(slot);
+    eventually("the slot is free", || (gateway.get("/semaphores/s").ok().json()["held"] == 0).then_some(()));
+}
+
+#[test]
 fn another_gateway_goes_on_when_one_is_shut_down() {
     let servers = redis_servers::<3>();
     let gateways = [(); 2].map(|()| Gateway::on(&servers, PATIENT));

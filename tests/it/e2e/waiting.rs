@@ -4,7 +4,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::{PATIENT, granted, redis_servers};
-use crate::support::{Gateway, HttpAnswer, RedisServer, eventually};
+use crate::support::{Chance, Gateway, HttpAnswer, HttpClient, RedisServer, eventually, number_from};
 
 const LOCK: &str = "/locks/turn";
 
@@ -84,6 +84,45 @@ fn a_release_through_another_gateway_is_heard_of() {
     // Each round the second said that it waits, and the first that the lock is free, which it does only if somebody waits.
     assert_eq!(gateways.each_ref().map(|gateway| gateway.metric("redlockd_words_said_total")), [5.0, 5.0]);
     granted(&gateways[0], "/locks/other").ok();
+}
+
+/// Whatever they wait for, and wherever in the line they stand.
+#[test]
+fn waiters_that_die_at_random_leave_no_lock_and_no_place_in_a_line() {
+    const WISHES: [&str; 4] =
+        ["/locks/turn?wait=1m&ttl=5m", "/locks/turn?mode=shared&wait=1m&ttl=5m", "/semaphores/turn?limit=2&wait=1m&ttl=5m", "/locks"];
+    let (_servers, gateway) = on_three(&[]);
+    let mut chance = Chance::new(number_from("TEST_SEED").unwrap_or(1));
+    let mut waiting: Vec<HttpClient> = Vec::new();
+    for _ in 0..1500 {
+        if 12 < waiting.len() || chance.one_in(3) && !waiting.is_empty() {
+            // It is waiting, or has been granted what it wanted and not read it.
+            waiting.swap_remove(chance.below(waiting.len() as u64) as usize).hang_up();
+            continue;
+        }
+        let (mut client, wish) = (gateway.client(), chance.pick(&WISHES));
+        let body = if wish == "/locks" { r#"{"keys":["turn","other"],"wait":"1m","ttl":"5m"}"# } else { "" };
+        client.send_with("POST", wish, &[], body).unwrap();
+        waiting.push(client);
+    }
+    waiting.iter_mut().for_each(HttpClient::hang_up);
+    until_so_many_wait(&gateway, 0);
+    // An answer that was written before its client hung up is a grant. Nothing else is held.
+    let paths = ["/locks/turn", "/locks/other", "/semaphores/turn"];
+    let is_held = |path: &&str| {
+        let shown = gateway.get(path).ok().json();
+        shown["state"] == "held" || shown["held"].as_u64().is_some_and(|held| 0 < held)
+    };
+    eventually("nothing is held that was not handed out", || {
+        (gateway.metric("redlockd_leases_held") > 0.0 || !paths.iter().any(|path| is_held(&path))).then_some(())
+    });
+    for path in paths {
+        gateway.ask("DELETE", &format!("{path}?force=true&reason=a+test"), &[]).ok();
+    }
+    gateway.post("/locks/turn").ok();
+    gateway.post("/locks/other").ok();
+    (0..2).for_each(|_| drop(gateway.post("/semaphores/turn?limit=2").ok()));
+    assert_eq!(gateway.metric("redlockd_waiters"), 0.0);
 }
 
 #[test]

@@ -13,8 +13,15 @@ pub struct EventStream {
 impl EventStream {
     /// Asks for events with this method.
     pub fn connect(gateway: SocketAddr, method: &str, target: &str) -> Self {
+        Self::connect_with(gateway, method, target, "")
+    }
+
+    /// The same with a body of JSON, unless that is empty.
+    pub fn connect_with(gateway: SocketAddr, method: &str, target: &str, json: &str) -> Self {
         let mut stream = TcpStream::connect(gateway).unwrap();
-        write!(stream, "{method} {target} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n").unwrap();
+        let length = json.len();
+        let of_body = if json.is_empty() { String::new() } else { format!("Content-Type: application/json\r\nContent-Length: {length}\r\n") };
+        write!(stream, "{method} {target} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n{of_body}\r\n{json}").unwrap();
         Self { stream: BufReader::new(stream) }
     }
 

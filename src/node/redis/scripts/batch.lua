@@ -41,12 +41,13 @@ end
 
 -- What most batches do without. A record is `ballot(16) attempt(16)-or-dash lease owner`, and may end with a tabulator and
 -- `ends kept delay`, all in milliseconds; a lease comes with the blank behind it. Another program's record has something else there.
-local function make_others(call, try, now, lowest, highest, KEEP, may_raise, make_many, LOCKS, AWAITED, TOGETHER)
+local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOCKS, AWAITED, TOGETHER)
   local sub, byte, format = string.sub, string.byte, string.format
   local now_ms = math.floor(now / 1000)
-  local others, made = {}, nil
+  local made, make_many
+  -- What only those need who hold a lock together, and sets of locks.
   local function many(name)
-    made = made or make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, TOGETHER)
+    made = made or make_many()
     return made[name]
   end
 
@@ -218,320 +219,317 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, mak
     return '1', page
   end
 
-  -- A name that is not here is one of those that only several holders or several locks need.
-  others.raise_fence, others.acquire_held, others.take_back, others.E, others.C, others.I, others.S =
-    raise_fence, acquire_held, take_back, extend, cancel, inspect, scan
-  others.is_of, others.firm, others.text_of, others.look, others.let_stand, others.write = is_of, firm, text_of, look, let_stand, write
-  others.lasting, others.is_kept, others.keep = lasting, is_kept, keep
-  return function(name) return others[name] or many(name) end
-end
+  -- Those who hold a lock together are in one text:
+  -- `shared limit awaited`, then a line for each: `expires slot` and the record, the times in milliseconds.
+  function make_many()
+    local gmatch = string.gmatch
 
--- What only those need who hold a lock together, and sets of locks. Those who hold one together are in one text:
--- `shared limit awaited`, then a line for each: `expires slot` and the record, the times in milliseconds.
-local function make_many(call, try, now, lowest, KEEP, others, LOCKS, AWAITED, TOGETHER)
-  local sub, byte, format, gmatch = string.sub, string.byte, string.format, string.gmatch
-  local is_of, firm, text_of, look = others.is_of, others.firm, others.text_of, others.look
-  local now_ms = math.floor(now / 1000)
-
-  -- The limit, until when others are held back, and those whose leases are not over; nothing of a text that is not ours.
-  local function read(text)
-    local limit, awaited = string.match(text, '^shared (%d+) (%d+)\n')
-    if not limit then return end
-    local sharers = {}
-    for expires, slot, record in gmatch(text, '\n(%d+) (%d+) ([^\n]*)') do
-      if now_ms <= expires + 0 then sharers[#sharers + 1] = {expires + 0, slot, record} end
+    -- The limit, until when others are held back, and those whose leases are not over; nothing of a text that is not ours.
+    local function read(text)
+      local limit, awaited = string.match(text, '^shared (%d+) (%d+)\n')
+      if not limit then return end
+      local sharers = {}
+      for expires, slot, record in gmatch(text, '\n(%d+) (%d+) ([^\n]*)') do
+        if now_ms <= expires + 0 then sharers[#sharers + 1] = {expires + 0, slot, record} end
+      end
+      return limit, awaited + 0, sharers
     end
-    return limit, awaited + 0, sharers
-  end
 
-  local function write_all(lock, limit, awaited, sharers)
-    local ends, lines = awaited, {format('shared %s %.0f\n', limit, awaited)}
-    for i, sharer in ipairs(sharers) do
-      if ends < sharer[1] then ends = sharer[1] end
-      lines[i + 1] = format('%.0f %s %s\n', sharer[1], sharer[2], sharer[3])
+    local function write_all(lock, limit, awaited, sharers)
+      local ends, lines = awaited, {format('shared %s %.0f\n', limit, awaited)}
+      for i, sharer in ipairs(sharers) do
+        if ends < sharer[1] then ends = sharer[1] end
+        lines[i + 1] = format('%.0f %s %s\n', sharer[1], sharer[2], sharer[3])
+      end
+      if ends <= now_ms then
+        call('DEL', lock)
+        return
+      end
+      return try('SET', lock, table.concat(lines), 'PX', format('%.0f', ends - now_ms)).err
     end
-    if ends <= now_ms then
-      call('DEL', lock)
-      return
+
+    -- Who stays longest, as the details of a refusal begin.
+    local function in_the_way(sharers)
+      local longest
+      for _, sharer in ipairs(sharers) do
+        if not longest or longest[1] < sharer[1] then longest = sharer end
+      end
+      return {longest[1] - now_ms, longest[3], '1', '0'}
     end
-    return try('SET', lock, table.concat(lines), 'PX', format('%.0f', ends - now_ms)).err
-  end
 
-  -- Who stays longest, as the details of a refusal begin.
-  local function in_the_way(sharers)
-    local longest
-    for _, sharer in ipairs(sharers) do
-      if not longest or longest[1] < sharer[1] then longest = sharer end
-    end
-    return {longest[1] - now_ms, longest[3], '1', '0'}
-  end
-
-  local function of_lease(sharers, lease)
-    for i, sharer in ipairs(sharers) do
-      if is_of(sharer[3], lease) then return i, sharer end
-    end
-  end
-
-  -- In place of what the lease had.
-  local function put(sharers, at, sharer)
-    if at then table.remove(sharers, at) end
-    sharers[#sharers + 1] = sharer
-  end
-
-  local function hold_back(lock, held)
-    local limit, _, sharers = read(held)
-    return write_all(lock, limit, now_ms + AWAITED, sharers)
-  end
-
-  local function taken_by_others(sharers, own, slot)
-    if slot == '0' then return end
-    local slots, is_taken = {}, false
-    for _, sharer in ipairs(sharers) do
-      if sharer ~= own then
-        slots[#slots + 1] = sharer[2]
-        is_taken = is_taken or sharer[2] == slot
+    local function of_lease(sharers, lease)
+      for i, sharer in ipairs(sharers) do
+        if is_of(sharer[3], lease) then return i, sharer end
       end
     end
-    return is_taken and table.concat(slots, ',')
-  end
 
-  -- The lock is wanted by one who lets others in.
-  local function acquire_together(lock, fence, record, ttl, over, slot, limit)
-    local found = call('MGET', lock, fence)
-    local held, seen = found[1], found[2]
-    local held_limit, awaited, sharers = limit, 0, {}
-    if held then
-      held_limit, awaited, sharers = read(held)
-      if not held_limit then return '0', {call('PTTL', lock), held} end
-      if sharers[1] and held_limit ~= limit then
+    -- In place of what the lease had.
+    local function put(sharers, at, sharer)
+      if at then table.remove(sharers, at) end
+      sharers[#sharers + 1] = sharer
+    end
+
+    local function hold_back(lock, held)
+      local limit, _, sharers = read(held)
+      return write_all(lock, limit, now_ms + AWAITED, sharers)
+    end
+
+    local function taken_by_others(sharers, own, slot)
+      if slot == '0' then return end
+      local slots, is_taken = {}, false
+      for _, sharer in ipairs(sharers) do
+        if sharer ~= own then
+          slots[#slots + 1] = sharer[2]
+          is_taken = is_taken or sharer[2] == slot
+        end
+      end
+      return is_taken and table.concat(slots, ',')
+    end
+
+    -- The lock is wanted by one who lets others in.
+    local function acquire_together(lock, fence, record, ttl, over, slot, limit)
+      local found = call('MGET', lock, fence)
+      local held, seen = found[1], found[2]
+      local held_limit, awaited, sharers = limit, 0, {}
+      if held then
+        held_limit, awaited, sharers = read(held)
+        if not held_limit then return '0', {call('PTTL', lock), held} end
+        if sharers[1] and held_limit ~= limit then
+          local detail = in_the_way(sharers)
+          detail[5] = held_limit
+          return '7', detail
+        end
+      elseif call('PTTL', lock) ~= -2 then
+        return '5'
+      end
+      local ballot, left, is_firm = sub(record, 1, 16), 0, false
+      local at, own = of_lease(sharers, string.match(record, '^%d+ %x+ (%S+ )'))
+      if own then
+        local old = sub(own[3], 1, 16)
+        left = own[1] - now_ms
+        is_firm = sub(own[3], 18, 33) ~= sub(record, 18, 33)
+        if not is_firm and old == ballot then return '1' end
+        if not is_firm and ballot < old then return '3', old end
+        if is_firm and (over < old or own[2] ~= slot) then
+          own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
+          put(sharers, at, own)
+          local said = write_all(lock, held_limit, awaited, sharers)
+          if said then return 'f', said end
+          return '2', {left, own[3], '1', '0', own[2]}
+        end
+      elseif now_ms <= awaited then
+        return '0', sharers[1] and in_the_way(sharers) or {awaited - now_ms, '', '1', '0'}
+      elseif #sharers >= TOGETHER then
+        return '8', in_the_way(sharers)
+      end
+      local taken = taken_by_others(sharers, own, slot)
+      if taken then
         local detail = in_the_way(sharers)
-        detail[5] = held_limit
-        return '7', detail
+        detail[5] = taken
+        return '6', detail
       end
-    elseif call('PTTL', lock) ~= -2 then
-      return '5'
-    end
-    local ballot, left, is_firm = sub(record, 1, 16), 0, false
-    local at, own = of_lease(sharers, string.match(record, '^%d+ %x+ (%S+ )'))
-    if own then
-      local old = sub(own[3], 1, 16)
-      left = own[1] - now_ms
-      is_firm = sub(own[3], 18, 33) ~= sub(record, 18, 33)
-      if not is_firm and old == ballot then return '1' end
-      if not is_firm and ballot < old then return '3', old end
-      if is_firm and (over < old or own[2] ~= slot) then
-        own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
-        put(sharers, at, own)
-        local said = write_all(lock, held_limit, awaited, sharers)
-        if said then return 'f', said end
-        return '2', {left, own[3], '1', '0', own[2]}
+      local high = seen and sub(seen, 1, 16) or '0000000000000000'
+      local low = seen and sub(seen, 18) ~= '' and sub(seen, 18) or high
+      local floor = math.max((limit == '0' and low or high) + 0, lowest)
+      if ballot + 0 <= floor then return '3', text_of(floor) end
+      -- Those who share the lock come in any order among themselves.
+      if limit ~= '0' or high < ballot then
+        local done = try('SET', fence, limit == '0' and ballot .. ' ' .. low or ballot, 'PX', KEEP)
+        if done.err then return 'f', done.err end
       end
-    elseif now_ms <= awaited then
-      return '0', sharers[1] and in_the_way(sharers) or {awaited - now_ms, '', '1', '0'}
-    elseif #sharers >= TOGETHER then
-      return '8', in_the_way(sharers)
-    end
-    local taken = taken_by_others(sharers, own, slot)
-    if taken then
-      local detail = in_the_way(sharers)
-      detail[5] = taken
-      return '6', detail
-    end
-    local high = seen and sub(seen, 1, 16) or '0000000000000000'
-    local low = seen and sub(seen, 18) ~= '' and sub(seen, 18) or high
-    local floor = math.max((limit == '0' and low or high) + 0, lowest)
-    if ballot + 0 <= floor then return '3', text_of(floor) end
-    -- Those who share the lock come in any order among themselves.
-    if limit ~= '0' or high < ballot then
-      local done = try('SET', fence, limit == '0' and ballot .. ' ' .. low or ballot, 'PX', KEEP)
-      if done.err then return 'f', done.err end
-    end
-    put(sharers, at, {now_ms + math.max(tonumber(ttl), left), slot, is_firm and firm(record) or record})
-    local said = write_all(lock, limit, awaited, sharers)
-    if said then return 'f', said end
-    return '1'
-  end
-
-  local function extend_one(lock, held, lease, ttl)
-    local limit, awaited, sharers = read(held)
-    if not limit then return end
-    local at, own = of_lease(sharers, lease)
-    if not own then return '0' end
-    own[1] = math.max(own[1], now_ms + others.lasting(own[3], ttl))
-    own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
-    put(sharers, at, own)
-    local said = write_all(lock, limit, awaited, sharers)
-    if said then return 'f', said end
-    return '1', {own[1] - now_ms, own[3]}
-  end
-
-  -- Nobody is in the way of a lease that has left.
-  local function release_one(lock, held, lease, up_to)
-    local limit, awaited, sharers = read(held)
-    if not limit then return '2' end
-    local kept, newest = {}, nil
-    for _, sharer in ipairs(sharers) do
-      local ballot, of_it = sub(sharer[3], 1, 16), lease == '' or is_of(sharer[3], lease)
-      if not of_it or up_to < ballot then kept[#kept + 1] = sharer end
-      if of_it and up_to < ballot and not (newest and ballot <= sub(newest, 1, 16)) then newest = sharer[3] end
-    end
-    if #kept < #sharers then
-      local said = write_all(lock, limit, awaited, kept)
+      put(sharers, at, {now_ms + math.max(tonumber(ttl), left), slot, is_firm and firm(record) or record})
+      local said = write_all(lock, limit, awaited, sharers)
       if said then return 'f', said end
       return '1'
     end
-    return newest and '3' or '0', newest
-  end
 
-  local function cancel_one(lock, held, lease, attempt)
-    local limit, awaited, sharers = read(held)
-    local at, own = of_lease(sharers or {}, lease)
-    if not own or sub(own[3], 18, 33) ~= attempt then return '0' end
-    table.remove(sharers, at)
-    return '1', write_all(lock, limit, awaited, sharers)
-  end
-
-  -- How long a record stays after the end of its lease.
-  local function delay_of(record)
-    return (string.match(record, '\t%d+ %d+ (%d+)') or 0) + 0
-  end
-
-  -- The locks of a set, by the names in its own record.
-  local function members_of(record)
-    return gmatch(record, '\n([^\n]*)')
-  end
-
-  -- A set's own record first, then the locks that it is of: all or none. keys are all of theirs, from the first on.
-  local function acquire_set(keys, first, record, of_members, ttl, over, n)
-    local ballot, found, lefts, firms = sub(record, 1, 16), {}, {}, {}
-    local newest, shortest, whole, floor = nil, nil, true, nil
-    for i = 0, n do
-      local lock = keys[first + 2 * i]
-      local held = call('MGET', lock)[1]
-      found[i] = held
-      local letter, detail, left, is_firm = look(lock, held, i == 0 and record or of_members, over)
-      if i == 0 and held and letter ~= '0' and letter ~= '5' and string.match(held, '\n.*') ~= string.match(record, '\n.*') then
-        letter, detail = '0', {call('PTTL', lock), held}
-      end
-      if letter == '0' then
-        detail[3], detail[4] = detail[3] or '', i
-        return '0', detail
-      elseif letter == '5' or letter == '1' and i == 0 then
-        return letter
-      elseif letter == '3' then
-        if not floor or floor < detail then floor = detail end
-        whole = false
-      elseif letter == '2' then
-        local old = sub(held, 1, 16)
-        whole = whole and (not newest or newest == old)
-        if not newest or newest < old then newest = old end
-        left = math.max(left - delay_of(held), 0)
-        if not shortest or left < shortest then shortest = left end
-      else
-        lefts[i], firms[i], whole = left or 0, is_firm, false
-      end
+    local function extend_one(lock, held, lease, ttl)
+      local limit, awaited, sharers = read(held)
+      if not limit then return end
+      local at, own = of_lease(sharers, lease)
+      if not own then return '0' end
+      own[1] = math.max(own[1], now_ms + lasting(own[3], ttl))
+      own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
+      put(sharers, at, own)
+      local said = write_all(lock, limit, awaited, sharers)
+      if said then return 'f', said end
+      return '1', {own[1] - now_ms, own[3]}
     end
-    if newest then
-      if not whole then return '2', {0, newest .. ' - ' .. string.match(record, '^%d+ %x+ (%S+ )')} end
-      for i = 0, n do
-        local said = others.let_stand(keys[first + 2 * i], found[i])
+
+    -- Nobody is in the way of a lease that has left.
+    local function release_one(lock, held, lease, up_to)
+      local limit, awaited, sharers = read(held)
+      if not limit then return '2' end
+      local kept, newest = {}, nil
+      for _, sharer in ipairs(sharers) do
+        local ballot, of_it = sub(sharer[3], 1, 16), lease == '' or is_of(sharer[3], lease)
+        if not of_it or up_to < ballot then kept[#kept + 1] = sharer end
+        if of_it and up_to < ballot and not (newest and ballot <= sub(newest, 1, 16)) then newest = sharer[3] end
+      end
+      if #kept < #sharers then
+        local said = write_all(lock, limit, awaited, kept)
         if said then return 'f', said end
+        return '1'
       end
-      return '2', {shortest + delay_of(found[0]), found[0]}
+      return newest and '3' or '0', newest
     end
-    for i = 0, n do
-      local seen = call('MGET', keys[first + 2 * i + 1])[1]
-      local low = text_of(math.max(seen and sub(seen, 1, 16) + 0 or 0, lowest))
-      if ballot <= low and (not floor or floor < low) then floor = low end
-    end
-    if floor then return '3', floor end
-    for i = 0, n do
-      local letter, said = others.write(keys[first + 2 * i], keys[first + 2 * i + 1], i == 0 and record or of_members, ttl, lefts[i], firms[i])
-      if said then return letter, said end
-    end
-    return '1'
-  end
 
-  -- Why the lease can't be extended here; nothing if it can.
-  local function why_not(lock, lease)
-    local held = call('MGET', lock)[1]
-    if not held then return '0' end
-    local limit, _, sharers = read(held)
-    if limit then return not of_lease(sharers, lease) and '0' or nil end
-    return not is_of(held, lease) and (others.is_kept(held) and '0' or '2') or nil
-  end
+    local function cancel_one(lock, held, lease, attempt)
+      local limit, awaited, sharers = read(held)
+      local at, own = of_lease(sharers or {}, lease)
+      if not own or sub(own[3], 18, 33) ~= attempt then return '0' end
+      table.remove(sharers, at)
+      return '1', write_all(lock, limit, awaited, sharers)
+    end
 
-  local function extend_set(lock, _, lease, ttl)
-    local refusal = why_not(lock, lease)
-    if refusal then return refusal end
-    local locks, names = {lock}, sub(lock, 1, LOCKS)
-    for member in members_of(call('MGET', lock)[1]) do
-      locks[#locks + 1] = names .. member
-      refusal = why_not(names .. member, lease)
+    -- How long a record stays after the end of its lease.
+    local function delay_of(record)
+      return (string.match(record, '\t%d+ %d+ (%d+)') or 0) + 0
+    end
+
+    -- The locks of a set, by the names in its own record.
+    local function members_of(record)
+      return gmatch(record, '\n([^\n]*)')
+    end
+
+    -- A set's own record first, then the locks that it is of: all or none. keys are all of theirs, from the first on.
+    local function acquire_set(keys, first, record, of_members, ttl, over, n)
+      local ballot, found, lefts, firms = sub(record, 1, 16), {}, {}, {}
+      local newest, shortest, whole, floor = nil, nil, true, nil
+      for i = 0, n do
+        local lock = keys[first + 2 * i]
+        local held = call('MGET', lock)[1]
+        found[i] = held
+        local letter, detail, left, is_firm = look(lock, held, i == 0 and record or of_members, over)
+        if i == 0 and held and letter ~= '0' and letter ~= '5' and string.match(held, '\n.*') ~= string.match(record, '\n.*') then
+          letter, detail = '0', {call('PTTL', lock), held}
+        end
+        if letter == '0' then
+          detail[3], detail[4] = detail[3] or '', i
+          return '0', detail
+        elseif letter == '5' or letter == '1' and i == 0 then
+          return letter
+        elseif letter == '3' then
+          if not floor or floor < detail then floor = detail end
+          whole = false
+        elseif letter == '2' then
+          local old = sub(held, 1, 16)
+          whole = whole and (not newest or newest == old)
+          if not newest or newest < old then newest = old end
+          left = math.max(left - delay_of(held), 0)
+          if not shortest or left < shortest then shortest = left end
+        else
+          lefts[i], firms[i], whole = left or 0, is_firm, false
+        end
+      end
+      if newest then
+        if not whole then return '2', {0, newest .. ' - ' .. string.match(record, '^%d+ %x+ (%S+ )')} end
+        for i = 0, n do
+          local said = let_stand(keys[first + 2 * i], found[i])
+          if said then return 'f', said end
+        end
+        return '2', {shortest + delay_of(found[0]), found[0]}
+      end
+      for i = 0, n do
+        local seen = call('MGET', keys[first + 2 * i + 1])[1]
+        local low = text_of(math.max(seen and sub(seen, 1, 16) + 0 or 0, lowest))
+        if ballot <= low and (not floor or floor < low) then floor = low end
+      end
+      if floor then return '3', floor end
+      for i = 0, n do
+        local letter, said = write(keys[first + 2 * i], keys[first + 2 * i + 1], i == 0 and record or of_members, ttl, lefts[i], firms[i])
+        if said then return letter, said end
+      end
+      return '1'
+    end
+
+    -- Why the lease can't be extended here; nothing if it can.
+    local function why_not(lock, lease)
+      local held = call('MGET', lock)[1]
+      if not held then return '0' end
+      local limit, _, sharers = read(held)
+      if limit then return not of_lease(sharers, lease) and '0' or nil end
+      return not is_of(held, lease) and (is_kept(held) and '0' or '2') or nil
+    end
+
+    local function extend_set(lock, _, lease, ttl)
+      local refusal = why_not(lock, lease)
       if refusal then return refusal end
+      local locks, names = {lock}, sub(lock, 1, LOCKS)
+      for member in members_of(call('MGET', lock)[1]) do
+        locks[#locks + 1] = names .. member
+        refusal = why_not(names .. member, lease)
+        if refusal then return refusal end
+      end
+      local left, own
+      for _, each in ipairs(locks) do
+        local letter, detail = extend(each, nil, lease, ttl)
+        if letter == 'f' then return letter, detail end
+        local lasts = math.max(detail[1] - delay_of(detail[2]), 0)
+        own = own or detail[2]
+        if not left or lasts < left then left = lasts end
+      end
+      return '1', {left + delay_of(own), own}
     end
-    local left, own
-    for _, each in ipairs(locks) do
-      local letter, detail = others.E(each, nil, lease, ttl)
-      if letter == 'f' then return letter, detail end
-      local lasts = math.max(detail[1] - delay_of(detail[2]), 0)
-      own = own or detail[2]
-      if not left or lasts < left then left = lasts end
-    end
-    return '1', {left + delay_of(own), own}
-  end
 
-  -- With the locks that it is of, of the same lease, that pass. What would write them again is refused by its fence.
-  local function remove_set(lock, held, lease, passes)
-    local names, gone = sub(lock, 1, LOCKS), {lock}
-    for member in members_of(held) do
-      local record = call('MGET', names .. member)[1]
-      if record and is_of(record, lease) and passes(record) then gone[#gone + 1] = names .. member end
+    -- With the locks that it is of, of the same lease, that pass. What would write them again is refused by its fence.
+    local function remove_set(lock, held, lease, passes)
+      local names, gone = sub(lock, 1, LOCKS), {lock}
+      for member in members_of(held) do
+        local record = call('MGET', names .. member)[1]
+        if record and is_of(record, lease) and passes(record) then gone[#gone + 1] = names .. member end
+      end
+      call('DEL', unpack(gone))
     end
-    call('DEL', unpack(gone))
-  end
 
-  local function release_set(lock, fence, lease, up_to)
-    local held, letter, detail = call('MGET', lock)[1], '0', nil
-    if held then
-      lease = lease ~= '' and lease or string.match(held, '^%d+ %S+ (%S+ )') or ' '
-      local ballot = sub(held, 1, 16)
-      if not is_of(held, lease) then
-        letter = others.is_kept(held) and '0' or '2'
-      elseif up_to < ballot then
-        letter, detail = '3', held
-      else
-        remove_set(lock, held, lease, function(record) return sub(record, 1, 16) <= up_to end)
-        if ballot == up_to then return '1' end
+    local function release_set(lock, fence, lease, up_to)
+      local held, letter, detail = call('MGET', lock)[1], '0', nil
+      if held then
+        lease = lease ~= '' and lease or string.match(held, '^%d+ %S+ (%S+ )') or ' '
+        local ballot = sub(held, 1, 16)
+        if not is_of(held, lease) then
+          letter = is_kept(held) and '0' or '2'
+        elseif up_to < ballot then
+          letter, detail = '3', held
+        else
+          remove_set(lock, held, lease, function(record) return sub(record, 1, 16) <= up_to end)
+          if ballot == up_to then return '1' end
+          letter = '1'
+        end
+      end
+      local said = raise_fence(fence, up_to)
+      if said then return 'f', said end
+      return letter, detail
+    end
+
+    local function cancel_set(lock, fence, lease, attempt, up_to)
+      local held, letter = call('MGET', lock)[1], '0'
+      if held and is_of(held, lease) and sub(held, 18, 33) == attempt then
+        remove_set(lock, held, lease, function(record) return sub(record, 18, 33) == attempt end)
         letter = '1'
       end
+      local said = raise_fence(fence, up_to)
+      if said then return 'f', said end
+      return letter
     end
-    local said = others.raise_fence(fence, up_to)
-    if said then return 'f', said end
-    return letter, detail
+
+    return {
+      read = read, in_the_way = in_the_way, hold_back = hold_back, extend = extend_one, release = release_one, cancel = cancel_one,
+      T = acquire_together, M = acquire_set, F = extend_set, U = release_set, G = cancel_set,
+    }
   end
 
-  local function cancel_set(lock, fence, lease, attempt, up_to)
-    local held, letter = call('MGET', lock)[1], '0'
-    if held and is_of(held, lease) and sub(held, 18, 33) == attempt then
-      remove_set(lock, held, lease, function(record) return sub(record, 18, 33) == attempt end)
-      letter = '1'
-    end
-    local said = others.raise_fence(fence, up_to)
-    if said then return 'f', said end
-    return letter
-  end
-
-  return {
-    read = read, in_the_way = in_the_way, hold_back = hold_back, extend = extend_one, release = release_one, cancel = cancel_one,
-    T = acquire_together, M = acquire_set, F = extend_set, U = release_set, G = cancel_set,
+  local others = {
+    raise_fence = raise_fence, acquire_held = acquire_held, take_back = take_back, is_kept = is_kept, keep = keep,
+    E = extend, C = cancel, I = inspect, S = scan,
   }
+  return function(name) return others[name] or many(name) end
 end
 
 local made
 local function other(name)
   -- Under a foreign epoch the window may be another, and nothing that its gateway sent can be accepted anyway.
-  made = made or make_others(call, try, now, lowest, highest, KEEP, refusal ~= 'e', make_many, LOCKS, AWAITED, TOGETHER)
+  made = made or make_others(call, try, now, lowest, highest, KEEP, refusal ~= 'e', LOCKS, AWAITED, TOGETHER)
   return made(name)
 end
 
