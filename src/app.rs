@@ -14,7 +14,7 @@ use crate::audit::Audit;
 use crate::auth::{Guard, Issuer, Pace, RosterSource, SourceError};
 use crate::config::Config;
 use crate::diagnosis::Diagnosis;
-use crate::http::{AppState, Draining, HttpSettings, RunsOn, Seldom, operations_router, router};
+use crate::http::{AppState, Draining, HttpSettings, RunsOn, Seldom, Shared, operations_router, router};
 use crate::lease::Quorum;
 use crate::metrics::Metrics;
 use crate::node::redis::{Greeter, LastSeen, NodeAddress, RedisNode, RedisSettings};
@@ -78,7 +78,7 @@ impl App {
     pub async fn build(config: &Config) -> Result<Self, AppError> {
         let metrics = Arc::new(Metrics::new()?);
         let cluster = cluster(config, Arc::clone(&metrics)).await?;
-        let state = AppState {
+        let state = AppState::from(Shared {
             redlock: Redlock::new(cluster),
             settings: HttpSettings {
                 ttl_bounds: config.ttl_bounds,
@@ -94,7 +94,7 @@ impl App {
             metrics,
             diagnosis: Arc::new(diagnosis(config)),
             runs_on: if config.nodes.is_empty() { RunsOn::EmbeddedNode } else { RunsOn::RedisNodes },
-        };
+        });
         let entrance = Entrance::new(
             places(config.max_connections, &state.metrics),
             tls(config, &state.metrics)?,

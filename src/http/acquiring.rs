@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::Extension;
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -17,80 +17,121 @@ use super::locks::NO_STORE;
 use super::options::{AcquireOptions, FENCING_TOKEN, Hold, LEASE_ID};
 use super::problem::Problem;
 use super::state::AppState;
-use crate::lease::{Grant, LockKey, Mode};
-use crate::redlock::{AcquireRequest, Locks, Redlock};
+use crate::lease::{Grant, LockKey, Mode, Ttl};
+use crate::redlock::{AcquireRequest, Acquired, Locks, Redlock};
 
 /// Where the events of a lease that is held go, where they go anywhere.
 pub type ToClient = Option<Extension<Wire>>;
 
 /// Acquires what the caller may have, and answers with the lease or with the events of holding it.
-pub async fn acquire(state: AppState, wire: ToClient, allowed: OnLock<Acquire>, options: AcquireOptions) -> Result<Response, Problem> {
+///
+/// Whoever waits keeps this future for as long, and there may be ten thousand: what is needed before and after is not in it.
+pub fn acquire(
+    state: AppState,
+    wire: ToClient,
+    allowed: OnLock<Acquire>,
+    options: AcquireOptions,
+) -> impl Future<Output = Result<Response, Problem>> + Send {
     let AcquireOptions { ttl, wait, owner, lease, hold, mode, bounds } = options;
-    if hold.is_some() {
-        allowed.also::<Extend>(&state)?;
-    }
+    let permitted = if hold.is_some() { allowed.also::<Extend>(&state) } else { Ok(()) };
     let owner = owner.or_else(|| allowed.asking.caller.name().cloned());
+    let may_return = lease.is_some();
     let mut deed = Deed::begin(&state.audit, allowed);
     deed.owner = owner.clone();
-    let may_return = lease.is_some();
-    let request = AcquireRequest { locks: deed.locks.clone(), mode, lease, ttl, owner: owner.clone(), bounds, waits: false };
+    let request = AcquireRequest { locks: deed.locks.clone(), mode, lease, ttl, owner, bounds, waits: false };
     let begun = Instant::now();
-    let acquired = match state.redlock.wait_for(request, wait.time).await {
-        Ok(acquired) => acquired,
-        Err(error) => {
-            let problem = Problem::in_the_way(error, &deed.locks);
-            return Err(deed.fail(problem));
-        }
-    };
-    deed.fencing_token = Some(acquired.grant.fencing_token);
-    let (key, keys) = names(&deed.locks);
-    let slot = if let Mode::Slot(slot) = acquired.grant.mode { Some(slot) } else { None };
-    let body = LeaseBody {
-        key,
-        keys,
-        mode: (mode == Mode::Shared).then_some("shared"),
-        slot: slot.map(|slot| slot.number),
-        limit: slot.map(|slot| slot.limit),
-        lease_id: acquired.lease.reveal(),
-        fencing_token: acquired.grant.fencing_token.get(),
-        // A repeat changes nothing, and who the first said it was is not known here.
-        owner: owner.as_ref().map(|owner| owner.as_str()).filter(|_| !acquired.grant.replayed),
-        ttl_ms: ttl.as_millis(),
-        waited_ms: acquired.waited.as_millis() as u64,
-        valid_for_ms: acquired.grant.valid_for.as_millis() as u64,
-        renew_after_ms: renew_after(ttl, acquired.grant.valid_for),
-        expires_at: rfc3339(acquired.expires_at_us),
-        votes: votes(&state.redlock, acquired.grant.granted),
-    };
-    let json = serde_json::to_vec(&body).map_err(|_| Problem::internal("The answer could not be written."))?;
-    let lease_id = HeaderValue::from_str(acquired.lease.reveal()).map_err(|_| Problem::internal("The answer could not be written."))?;
-    let kind = if hold.is_some() { "text/event-stream" } else { "application/json" };
-    let headers =
-        [(CONTENT_TYPE, HeaderValue::from_static(kind)), (LEASE_ID, lease_id), (FENCING_TOKEN, HeaderValue::from(body.fencing_token)), NO_STORE];
-    let answer = match hold {
-        None => Body::new(GrantBody::new(Bytes::from(json), acquired, deed)),
-        Some(Hold { max_lifetime }) => {
-            let Grant { fencing_token, valid_for, .. } = acquired.grant;
-            let (lease, mut asked, mut valid_for) = (acquired.lease.clone(), begun + acquired.waited, valid_for);
-            if acquired.grant.replayed {
-                // It has what is left of it, and is to have a whole ttl.
-                asked = Instant::now();
-                let extended = state.redlock.extend(deed.locks.clone(), lease.clone(), ttl).await.map_err(|error| deed.fail(error))?;
-                valid_for = extended.valid_for;
+    let waiting = state.redlock.wait_for(request, wait.time);
+    async move {
+        permitted.map_err(|problem| deed.fail(problem))?;
+        let acquired = match waiting.await {
+            Ok(acquired) => acquired,
+            Err(error) => {
+                let problem = Problem::in_the_way(error, &deed.locks);
+                return Err(deed.fail(problem));
             }
-            // Whoever is gone by now is noticed as the holder of any other moment is.
-            acquired.keep();
-            Holding { lease, fencing_token, ttl, asked, valid_for, max_lifetime, may_return }.begin(
-                state,
-                &json,
-                deed,
-                wire.map(|Extension(wire)| wire),
-            )
+        };
+        deed.fencing_token = Some(acquired.grant.fencing_token);
+        let granted = Granted { acquired, begun, ttl, mode, hold, may_return, wire: wire.map(|Extension(wire)| wire) };
+        let mut response = match &granted.hold {
+            None => granted.given(state, deed),
+            Some(_) => Box::pin(granted.held(state, deed)).await,
+        }?;
+        wait.tell(&mut response);
+        Ok(response)
+    }
+}
+
+/// A lease on its way to its holder.
+struct Granted {
+    acquired: Acquired,
+    /// When it was asked for.
+    begun: Instant,
+    ttl: Ttl,
+    mode: Mode,
+    hold: Option<Hold>,
+    may_return: bool,
+    wire: Option<Wire>,
+}
+
+impl Granted {
+    /// The lease is the client's, once it has read this.
+    fn given(self, state: AppState, deed: Deed) -> Result<Response, Problem> {
+        let (json, headers) = (self.json(&state, &deed)?, self.headers("application/json")?);
+        Ok((headers, Body::new(GrantBody::new(Bytes::from(json), self.acquired, deed))).into_response())
+    }
+
+    /// The lease is renewed for as long as the client reads.
+    async fn held(self, state: AppState, mut deed: Deed) -> Result<Response, Problem> {
+        let (json, headers) = (self.json(&state, &deed)?, self.headers("text/event-stream")?);
+        let Self { acquired, begun, ttl, hold, may_return, wire, .. } = self;
+        let Grant { fencing_token, mut valid_for, replayed, .. } = acquired.grant;
+        let (lease, mut asked) = (acquired.lease.clone(), begun + acquired.waited);
+        if replayed {
+            // It has what is left of it, and is to have a whole ttl.
+            asked = Instant::now();
+            let extended = state.redlock.extend(deed.locks.clone(), lease.clone(), ttl).await.map_err(|error| deed.fail(error))?;
+            valid_for = extended.valid_for;
         }
-    };
-    let mut response = (headers, answer).into_response();
-    wait.tell(&mut response);
-    Ok(response)
+        // Whoever is gone by now is noticed as the holder of any other moment is.
+        acquired.keep();
+        let max_lifetime = hold.and_then(|hold| hold.max_lifetime);
+        let holding = Holding { lease, fencing_token, ttl, asked, valid_for, max_lifetime, may_return };
+        Ok((headers, holding.begin(state, &json, deed, wire)).into_response())
+    }
+
+    fn json(&self, state: &AppState, deed: &Deed) -> Result<Vec<u8>, Problem> {
+        let Acquired { lease, grant, expires_at_us, waited, .. } = &self.acquired;
+        let (key, keys) = names(&deed.locks);
+        let slot = if let Mode::Slot(slot) = grant.mode { Some(slot) } else { None };
+        let body = LeaseBody {
+            key,
+            keys,
+            mode: (self.mode == Mode::Shared).then_some("shared"),
+            slot: slot.map(|slot| slot.number),
+            limit: slot.map(|slot| slot.limit),
+            lease_id: lease.reveal(),
+            fencing_token: grant.fencing_token.get(),
+            // A repeat changes nothing, and who the first said it was is not known here.
+            owner: deed.owner.as_ref().map(|owner| owner.as_str()).filter(|_| !grant.replayed),
+            ttl_ms: self.ttl.as_millis(),
+            waited_ms: waited.as_millis() as u64,
+            valid_for_ms: grant.valid_for.as_millis() as u64,
+            renew_after_ms: renew_after(self.ttl, grant.valid_for),
+            expires_at: rfc3339(*expires_at_us),
+            votes: votes(&state.redlock, grant.granted),
+        };
+        serde_json::to_vec(&body).map_err(|_| unwritten())
+    }
+
+    fn headers(&self, kind: &'static str) -> Result<[(HeaderName, HeaderValue); 4], Problem> {
+        let lease_id = HeaderValue::from_str(self.acquired.lease.reveal()).map_err(|_| unwritten())?;
+        let token = HeaderValue::from(self.acquired.grant.fencing_token.get());
+        Ok([(CONTENT_TYPE, HeaderValue::from_static(kind)), (LEASE_ID, lease_id), (FENCING_TOKEN, token), NO_STORE])
+    }
+}
+
+fn unwritten() -> Problem {
+    Problem::internal("The answer could not be written.")
 }
 
 /// As their owner knows them: the one, or those of a set.

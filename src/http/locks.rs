@@ -39,14 +39,14 @@ pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::fro
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn acquire(
+pub fn acquire(
     State(state): State<AppState>,
     _: Admitted,
     wire: ToClient,
     allowed: OnLock<Acquire>,
     options: AcquireOptions,
-) -> Result<Response, Problem> {
-    acquiring::acquire(state, wire, allowed, options).await
+) -> impl Future<Output = Result<Response, Problem>> + Send {
+    acquiring::acquire(state, wire, allowed, options)
 }
 
 /// Extend a lease

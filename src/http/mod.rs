@@ -36,7 +36,7 @@ pub use hold::Wire;
 pub use nodes::{FindingBody, NodeBody};
 pub use probes::is_watching;
 pub use problem::too_many_connections;
-pub use state::{AppState, Draining, HttpSettings, RunsOn, Seldom};
+pub use state::{AppState, Draining, HttpSettings, RunsOn, Seldom, Shared};
 
 /// Every route of the service, on one screen.
 pub fn router(state: AppState) -> Router {

@@ -33,14 +33,14 @@ use crate::redlock::Inspected;
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn acquire(
+pub fn acquire(
     State(state): State<AppState>,
     _: Admitted,
     wire: ToClient,
     allowed: OnLock<Acquire>,
     SlotOptions(options): SlotOptions,
-) -> Result<Response, Problem> {
-    acquiring::acquire(state, wire, allowed, options).await
+) -> impl Future<Output = Result<Response, Problem>> + Send {
+    acquiring::acquire(state, wire, allowed, options)
 }
 
 /// Extend the lease of a slot

@@ -1,5 +1,6 @@
 //! What every handler shares.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,9 +17,26 @@ use crate::lease::{Ttl, TtlBounds};
 use crate::metrics::Metrics;
 use crate::redlock::Redlock;
 
-/// The handle that axum clones for every request.
+/// The handle that axum clones for every request, several times.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl From<Shared> for AppState {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+/// What is behind it.
+pub struct Shared {
     pub redlock: Redlock,
     pub settings: HttpSettings,
     pub draining: Draining,

@@ -90,10 +90,13 @@ impl Redlock {
 
     /// Waits for up to `wait` for the lock, in the order in which callers came to this gateway. Dropping the future leaves
     /// the line and undoes the attempt.
-    pub async fn wait_for(&self, request: AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
-        if wait.is_zero() {
-            return Ok(self.acquire(request).await?);
-        }
+    pub fn wait_for(&self, request: AcquireRequest, wait: Duration) -> impl Future<Output = Result<Acquired, WaitError>> + Send + use<> {
+        // In boxes, or whoever waits would have room for more than that in itself.
+        let (this, request) = (self.clone(), Box::new(request));
+        async move { if wait.is_zero() { Ok(Box::pin(this.acquire(*request)).await?) } else { this.wait(request, wait).await } }
+    }
+
+    async fn wait(&self, request: Box<AcquireRequest>, wait: Duration) -> Result<Acquired, WaitError> {
         let (begun, locks) = (Instant::now(), request.locks.clone());
         let result = wait::wait_for(&self.cluster, request, wait).await;
         if result.is_ok() {

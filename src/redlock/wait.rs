@@ -32,17 +32,18 @@ const FRESH: Duration = Duration::from_millis(50);
 /// A record ends by its node's clock, which is read in whole milliseconds.
 const AFTER_THE_END: Duration = Duration::from_millis(3);
 
-/// Waits for up to `wait` for one's turn and the lock. Dropping the future leaves the line and undoes what was begun.
+/// Waits for up to `wait` for one's turn and the lock. While it waits it is small: what an attempt takes is allocated for the
+/// attempt. Dropping the future leaves the line and undoes what was begun.
 ///
 /// For a set it is the line of one of its locks that was held: whoever comes to the front of it and finds another one held
 /// goes to the end of that one's line.
-pub async fn wait_for(cluster: &Arc<Cluster>, mut request: AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
+pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, wait: Duration) -> Result<Acquired, WaitError> {
     let begun = Instant::now();
     let give_up = begun + wait;
     request.waits = true;
     // A repeat is told of its own lease, and does not wait for it to end.
     if request.lease.is_some() {
-        match acquire(cluster, request.clone()).await {
+        match Box::pin(acquire(cluster, (*request).clone())).await {
             Err(AcquireError::Held(_)) => {}
             other => return Ok(other?),
         }
@@ -53,12 +54,12 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: AcquireRequest, wait:
         match place.step()? {
             Step::Try { freed } => {
                 let tried = Instant::now();
-                match acquire(cluster, request.clone()).await {
+                match Box::pin(acquire(cluster, (*request).clone())).await {
                     Ok(mut acquired) => {
                         acquired.waited = tried - begun;
                         let left = Some(request.ttl.get().saturating_sub(tried.elapsed()));
                         let ballot = Some(acquired.grant.fencing_token.ballot());
-                        let holder = Holder { ballot, owner: request.owner, left, ..Holder::default() };
+                        let holder = Holder { ballot, owner: request.owner.clone(), left, ..Holder::default() };
                         let pause = match request.mode {
                             Mode::Exclusive => pause(Some(&holder), false, cluster.clock().estimate_us()),
                             // There may be room for the next as well.
