@@ -220,23 +220,30 @@ impl Redlock {
     }
 
     /// A release, with word to whoever waits for the lock: as soon as it is on its way, so that the next attempt can follow
-    /// on its heels, and when it is complete.
+    /// on its heels, and when it is complete. Where others wait in other gateways, and those here have had their turn, it goes
+    /// to the others.
     async fn freeing(&self, locks: &Locks, release: impl Future<Output = Result<Released, ReleaseError>>) -> Result<Released, ReleaseError> {
+        let (waiters, neighbours) = (self.cluster.waiters(), self.cluster.neighbours());
         let mut release = pin!(release);
         let at_once = poll_fn(|context| Poll::Ready(release.as_mut().poll(context))).await;
-        let won: Vec<u64> = locks.each().iter().map(|lock| self.cluster.waiters().freed(lock)).collect();
+        let stays = |lock: &LockKey| !(waiters.has_had_its_turn(lock) && neighbours.await_too(lock));
+        // How often those who wait here for a lock had got it when they were told.
+        let told: Vec<_> = locks.each().iter().map(|lock| stays(lock).then(|| waiters.freed(lock))).collect();
         let result = match at_once {
             Poll::Ready(result) => result,
-            Poll::Pending => {
-                let result = release.await;
-                if result.is_ok() {
-                    locks.each().iter().zip(won).for_each(|(lock, won)| self.cluster.waiters().freed_since(lock, won));
-                }
-                result
-            }
+            Poll::Pending => release.await,
         };
-        if result.is_ok() {
-            locks.each().iter().for_each(|lock| self.tell_others(lock));
+        for (lock, won) in locks.each().iter().zip(told).filter(|_| result.is_ok()) {
+            match won {
+                Some(won) => {
+                    waiters.freed_since(lock, won);
+                    self.tell_others(lock);
+                }
+                None => {
+                    waiters.leave_to_others(lock);
+                    neighbours.tell_freed(lock);
+                }
+            }
         }
         result
     }

@@ -72,7 +72,12 @@ impl Neighbours {
         self.say(Word::Awaited(key.clone()));
     }
 
-    /// A lock was released for which nobody waits here.
+    /// Whether somebody waits for it in another gateway, as far as is known.
+    pub fn await_too(&self, key: &LockKey) -> bool {
+        self.awaited.has(key)
+    }
+
+    /// A lock was released, and nobody here takes it at once.
     pub fn tell_freed(&self, key: &LockKey) {
         if self.awaited.take(key) {
             self.say(Word::Freed(key.clone()));

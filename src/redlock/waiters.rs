@@ -55,12 +55,19 @@ struct Line {
     holder: Option<(Holder, Instant)>,
     /// How often somebody in the line has got it.
     won: u64,
+    /// Since when nobody else has had it in between; none if somebody else has it.
+    ours_since: Option<Instant>,
     /// How often it was said to be free.
     freed: u64,
     /// When other gateways were last to be told that somebody waits here.
     told: Option<Instant>,
 }
 
+/// How long a line may keep a lock for which others wait in other gateways. Long beside the few milliseconds in which it goes
+/// from one gateway to another.
+const TURN: Duration = Duration::from_millis(50);
+/// For how long it is then left to them.
+const LEFT_TO_OTHERS: Duration = Duration::from_millis(20);
 /// How often other gateways are told, for as long as somebody waits.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(2);
 
@@ -100,6 +107,7 @@ impl Waiters {
             try_at: Instant::now(),
             holder: None,
             won: 0,
+            ours_since: None,
             freed: 0,
             told: None,
         });
@@ -128,7 +136,23 @@ impl Waiters {
         }
     }
 
-    /// The same, said by another gateway, which believes that nobody waits here any more.
+    /// Whether the line has kept the lock for as long as it may if others want it.
+    pub fn has_had_its_turn(&self, key: &LockKey) -> bool {
+        let lines = self.lines();
+        lines.by_lock.get(key).and_then(|line| line.ours_since).is_some_and(|since| TURN <= since.elapsed())
+    }
+
+    /// The lock is free, and nobody here is to try it for a moment: it is the others' turn.
+    pub fn leave_to_others(&self, key: &LockKey) {
+        if let Some(line) = self.lines().by_lock.get_mut(key) {
+            line.ours_since = None;
+            line.freed += 1;
+            line.try_at = Instant::now() + LEFT_TO_OTHERS;
+            line.tell_first();
+        }
+    }
+
+    /// The lock may be free, says another gateway, which believes that nobody waits here any more.
     pub fn freed_elsewhere(&self, key: &LockKey) {
         if let Some(line) = self.lines().by_lock.get_mut(key) {
             line.told = None;
@@ -205,6 +229,7 @@ impl Place {
     pub fn lost(&self, holder: Option<Holder>, freed: u64, pause: Duration) -> bool {
         self.in_line(&mut self.waiters.lines(), |line| {
             line.see(holder);
+            line.ours_since = None;
             let now = Instant::now();
             if line.freed == freed {
                 line.try_at = now + pause;
@@ -221,6 +246,7 @@ impl Place {
     pub fn won(&self, holder: Holder, pause: Duration) {
         self.in_line(&mut self.waiters.lines(), |line| {
             line.won += 1;
+            line.ours_since.get_or_insert_with(Instant::now);
             line.try_at = Instant::now() + pause;
             line.see(Some(holder));
         });
@@ -314,6 +340,24 @@ mod tests {
         waiters.freed_since(&key("a"), 1);
         assert!(is_told(&second));
         assert_eq!(second.step(), Ok(Step::Try { freed: 1 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_has_had_its_turn_leaves_the_lock_to_others_for_a_moment() {
+        let waiters = waiters();
+        let [first, second] = [(); 2].map(|()| waiters.join(&key("a")).unwrap());
+        first.won(Holder::default(), SECOND);
+        drop(first);
+        assert!(!waiters.has_had_its_turn(&key("a")));
+        advance(TURN).await;
+        assert!(waiters.has_had_its_turn(&key("a")));
+        waiters.leave_to_others(&key("a"));
+        assert_eq!(second.step(), Ok(Step::Wait { until: Some(Instant::now() + LEFT_TO_OTHERS) }));
+        second.won(Holder::default(), SECOND);
+        advance(TURN).await;
+        // Somebody else was there in between.
+        second.lost(None, 1, SECOND);
+        assert!(!waiters.has_had_its_turn(&key("a")));
     }
 
     #[tokio::test(start_paused = true)]

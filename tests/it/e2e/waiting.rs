@@ -1,5 +1,6 @@
 //! Clients that wait for a lock, on real servers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -84,6 +85,34 @@ fn a_release_through_another_gateway_is_heard_of() {
     // Each round the second said that it waits, and the first that the lock is free, which it does only if somebody waits.
     assert_eq!(gateways.each_ref().map(|gateway| gateway.metric("redlockd_words_said_total")), [5.0, 5.0]);
     granted(&gateways[0], "/locks/other").ok();
+}
+
+/// Whoever has a lock hands it to its own line, within a gateway in no time at all: without a turn for the others nobody who
+/// waits in another gateway would ever find it free.
+#[test]
+fn gateways_take_turns() {
+    const GRANTS: usize = 2000;
+    let servers = redis_servers::<3>();
+    let gateways = [(); 2].map(|()| Gateway::on(&servers, PATIENT));
+    let granted = [const { AtomicUsize::new(0) }; 2];
+    let all = || granted.iter().map(|granted| granted.load(Ordering::Relaxed)).sum::<usize>();
+    thread::scope(|scope| {
+        for (gateway, granted) in gateways.iter().zip(&granted).flat_map(|both| [both; 4]) {
+            let mut client = gateway.client();
+            scope.spawn(move || {
+                while all() < GRANTS {
+                    let grant = client.ask("POST", "/locks/turn?wait=1m", &[]).unwrap().ok();
+                    granted.fetch_add(1, Ordering::Relaxed);
+                    let token = grant.number("fencing_token").to_string();
+                    let headers = [("Lease-Id", &*grant.text("lease_id")), ("Fencing-Token", &*token)];
+                    client.ask("DELETE", LOCK, &headers).unwrap().ok();
+                }
+            });
+        }
+    });
+    let shares = granted.map(AtomicUsize::into_inner);
+    println!("grants of each gateway: {shares:?}");
+    assert!(shares.iter().all(|share| GRANTS / 3 <= *share), "{shares:?}");
 }
 
 /// Whatever they wait for, and wherever in the line they stand.
