@@ -143,7 +143,7 @@ fn waiters_that_die_at_random_leave_no_lock_and_no_place_in_a_line() {
         shown["state"] == "held" || shown["held"].as_u64().is_some_and(|held| 0 < held)
     };
     eventually("nothing is held that was not handed out", || {
-        (gateway.metric("redlockd_leases_held") > 0.0 || !paths.iter().any(|path| is_held(&path))).then_some(())
+        (gateway.metric("redlockd_leases_held") > 0.0 || !paths.iter().any(is_held)).then_some(())
     });
     for path in paths {
         gateway.ask("DELETE", &format!("{path}?force=true&reason=a+test"), &[]).ok();
