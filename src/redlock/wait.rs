@@ -44,7 +44,7 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
     // A repeat is told of its own lease, and does not wait for it to end.
     if request.lease.is_some() {
         match Box::pin(acquire(cluster, (*request).clone())).await {
-            Err(AcquireError::Held(_)) => {}
+            Err(AcquireError::Held(holder)) if !is_its_own(holder.as_ref(), &request) => {}
             other => return Ok(other?),
         }
     }
@@ -96,6 +96,11 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
             return Err(AcquireError::Held(place.holder().map(|holder| Holder { member, ..holder })).into());
         }
     }
+}
+
+/// What is in the way is what the lease itself has: another set of locks, which no waiting will end.
+fn is_its_own(holder: Option<&Holder>, request: &AcquireRequest) -> bool {
+    !request.locks.members().is_empty() && holder.is_some_and(|holder| holder.member == 0)
 }
 
 /// How long a lock that was tried in vain is left alone. Not the same for all who wait for it in other gateways: half to one

@@ -142,7 +142,10 @@ async fn several_locks_are_had_all_or_none() {
         assert_eq!(gateway.get("/locks/d").ok().await.str("state"), "free");
         let again = gateway.post("/locks").json(&wanted).ok().await;
         assert_eq!(again.u64("fencing_token"), grant.u64("fencing_token"));
-        gateway.post("/locks").json(&format!(r#"{{"keys":["d"],"lease_id":"{FIRST}"}}"#)).problem(409, "lease_in_use").await;
+        for wait in ["0s", "20s"] {
+            let other = format!(r#"{{"keys":["d"],"lease_id":"{FIRST}","wait":"{wait}"}}"#);
+            gateway.post("/locks").json(&other).problem(409, "lease_in_use").await;
+        }
         let extended = gateway.put("/locks?ttl=1m").lease(FIRST).ok().await;
         assert_eq!((&extended["keys"], extended.u64("fencing_token")), (&json!(["a", "b", "c"]), grant.u64("fencing_token")));
         assert!(50_000 < gateway.get("/locks/c").ok().await["holder"]["expires_in_ms"].as_u64().unwrap());
