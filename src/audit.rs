@@ -32,8 +32,10 @@ pub struct Event<'a> {
     /// `granted`, `extended`, `released`, `not_held`, the code of the problem that was answered, or `abandoned`; `left` or
     /// `draining` where a connection held the lock and ended without a release.
     pub outcome: &'static str,
-    pub key: &'a str,
-    /// `semaphore` if it is the name of one; a lock's else.
+    /// Not there of a set of locks that nobody knows any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<&'a str>,
+    /// `semaphore` if it is the name of one, `set` if there is none; a lock's else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
     /// What the caller is called.
@@ -155,7 +157,7 @@ mod tests {
             time,
             event,
             outcome,
-            key,
+            key: Some(key),
             kind: None,
             who: None,
             known_by: None,

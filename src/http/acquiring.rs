@@ -38,7 +38,7 @@ pub fn acquire(
     let may_return = lease.is_some();
     let mut deed = Deed::begin(&state.audit, allowed);
     deed.owner = owner.clone();
-    let request = AcquireRequest { locks: deed.locks.clone(), mode, lease, ttl, owner, bounds, waits: false };
+    let request = AcquireRequest { mode, bounds, ..AcquireRequest::of(deed.locks.clone(), lease, ttl, owner) };
     let begun = Instant::now();
     let waiting = state.redlock.wait_for(request, wait.time);
     async move {
@@ -46,7 +46,7 @@ pub fn acquire(
         let acquired = match waiting.await {
             Ok(acquired) => acquired,
             Err(error) => {
-                let problem = Problem::in_the_way(error, &deed.locks);
+                let problem = Problem::not_acquired(error, &deed.locks, mode);
                 return Err(deed.fail(problem));
             }
         };
@@ -136,9 +136,9 @@ fn unwritten() -> Problem {
 
 /// As their owner knows them: the one, or those of a set.
 pub fn names(locks: &Locks) -> (Option<&str>, Option<Vec<&str>>) {
-    match &locks.members()[..] {
-        [] => (Some(locks.key().given()), None),
-        members => (None, Some(members.iter().map(LockKey::given).collect())),
+    match locks {
+        Locks::One(key) => (Some(key.given()), None),
+        Locks::Set(members) => (None, Some(members.iter().map(LockKey::given).collect())),
     }
 }
 

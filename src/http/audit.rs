@@ -54,6 +54,12 @@ impl Deed {
         deed
     }
 
+    /// Who lost the lock, if anybody did.
+    fn of_holder(&mut self, holder: Option<&Holder>) {
+        self.owner = holder.and_then(|holder| holder.owner.clone());
+        self.fencing_token = holder.and_then(|holder| holder.ballot).map(FencingToken::of);
+    }
+
     /// The problem that is answered, after it was made the outcome.
     pub fn fail(&mut self, problem: impl Into<Problem>) -> Problem {
         let problem = problem.into();
@@ -67,13 +73,16 @@ impl Drop for Deed {
         if std::thread::panicking() {
             self.outcome = "internal";
         }
-        for key in self.locks.each() {
+        let keys = self.locks.each();
+        // Of a set that nobody knows any more there is a line as well.
+        let unknown = keys.is_empty().then_some(None);
+        for key in keys.iter().map(Some).chain(unknown) {
             self.audit.tell(|| Event {
                 time: rfc3339(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()),
                 event: self.event,
                 outcome: self.outcome,
-                key: key.given(),
-                kind: (key.given() != key.as_str()).then_some("semaphore"),
+                key: key.map(LockKey::given),
+                kind: key.map_or(Some("set"), |key| key.is_our_own().then_some("semaphore")),
                 who: self.asking.caller.name().map(OwnerLabel::as_str),
                 known_by: self.asking.caller.known_by().map(KnownBy::as_str),
                 from: self.asking.address,
@@ -86,31 +95,46 @@ impl Drop for Deed {
     }
 }
 
-/// Takes the lock from whoever holds it, and tells the logs before and after, whatever becomes of the request.
-pub async fn force(state: AppState, allowed: OnLock<Force>, reason: String) -> Result<Option<Holder>, Problem> {
+/// Takes what `key` names from those who hold it, and tells the logs before and after, whatever becomes of the request.
+pub async fn force(state: AppState, key: LockKey, allowed: OnLock<Force>, reason: String) -> Result<Vec<Holder>, Problem> {
     let forcing = async move {
         let mut deed = Deed::begin(&state.audit, allowed);
-        let (lock, who) = (deed.locks.key().clone(), deed.asking.caller.name().cloned());
-        let (key, who) = (lock.given(), who.as_ref().map(OwnerLabel::as_str));
-        warn!(audit = "force", who, key, reason, "a lock is to be released by force");
-        let outcome = state.redlock.force(lock.clone()).await;
-        if let Ok(Some(holder)) = &outcome {
-            deed.owner = holder.owner.clone();
-            deed.fencing_token = holder.ballot.map(FencingToken::of);
-        }
-        let (owner, fencing_token) = (deed.owner.as_ref().map(OwnerLabel::as_str), deed.fencing_token.map(FencingToken::get));
+        let who = deed.asking.caller.name().cloned();
+        let (kind, name, who) = (kind(&key), key.given(), who.as_ref().map(OwnerLabel::as_str));
+        warn!(audit = "force", who, key = name, reason, "a {kind} is to be released by force");
+        deed.reason = Some(reason.clone());
+        let outcome = state.redlock.force(key.clone()).await;
         match &outcome {
-            Ok(Some(_)) => warn!(audit = "forced", who, key, reason, owner, fencing_token, "a lock was released by force"),
-            Ok(None) => warn!(audit = "forced", who, key, reason, "the lock that was to be released by force was free"),
+            Ok(holders) if holders.is_empty() => {
+                warn!(audit = "forced", who, key = name, reason, "the {kind} that was to be released by force was free");
+            }
+            Ok(holders) => {
+                for Holder { owner, ballot, .. } in holders {
+                    let (owner, fencing_token) = (owner.as_ref().map(OwnerLabel::as_str), ballot.map(|ballot| FencingToken::of(ballot).get()));
+                    warn!(audit = "forced", who, key = name, reason, owner, fencing_token, "a {kind} was released by force");
+                }
+            }
             // What was begun may go on in the background.
-            Err(error) => warn!(audit = "forced", who, key, reason, %error, "a release by force is not known to be complete"),
+            Err(error) => warn!(audit = "forced", who, key = name, reason, %error, "a release by force is not known to be complete"),
         }
-        deed.reason = Some(reason);
-        let holder = outcome.map_err(|error| deed.fail(error))?;
-        deed.outcome = released(holder.is_some());
-        Ok(holder)
+        let holders = outcome.map_err(|error| deed.fail(error))?;
+        deed.outcome = released(!holders.is_empty());
+        // One line for each who lost it.
+        let mut others = holders.iter();
+        deed.of_holder(others.next());
+        for holder in others {
+            let mut another = deed.of_the_same("force");
+            (another.outcome, another.reason) = (deed.outcome, deed.reason.clone());
+            another.of_holder(Some(holder));
+        }
+        Ok(holders)
     };
     tokio::spawn(carry(forcing)).await.expect("nothing in it panics, and nobody aborts it")
+}
+
+/// What the key names, in a word.
+fn kind(key: &LockKey) -> &'static str {
+    if key.is_our_own() { "semaphore" } else { "lock" }
 }
 
 /// Whether there was something to release, in a word.

@@ -28,7 +28,7 @@ pub struct OnLock<A> {
 
 /// The lock of the request and who asks, where the options say what for.
 pub struct Undecided {
-    key: LockKey,
+    pub key: LockKey,
     pub asking: Asking,
 }
 
@@ -103,6 +103,14 @@ impl Asking {
         Ok(OnLock { locks, asking: self, action: PhantomData })
     }
 
+    /// A set of which nobody knows what locks it is of, if the caller may do `A` to any lock.
+    pub fn on_a_set<A: Permission>(self, state: &AppState) -> Result<OnLock<A>, Problem> {
+        if self.caller.may_at_all(A::ACTION) {
+            return Ok(OnLock { locks: Locks::of_set(Vec::new()), asking: self, action: PhantomData });
+        }
+        Err(forbidden_anywhere::<A>(state))
+    }
+
     fn check<A: Permission>(&self, locks: &Locks, why: &str, state: &AppState) -> Result<(), Problem> {
         let action = A::ACTION;
         let Some(key) = locks.each().iter().find(|key| !self.caller.may(action, key)) else { return Ok(()) };
@@ -140,8 +148,12 @@ impl<A: Permission> FromRequestParts<AppState> for Anywhere<A> {
         if caller.may_at_all(A::ACTION) {
             return Ok(Self { caller, action: PhantomData });
         }
-        Err(forbidden(state, format!("You may not do this; it takes the grant {}.", A::ACTION)))
+        Err(forbidden_anywhere::<A>(state))
     }
+}
+
+fn forbidden_anywhere<A: Permission>(state: &AppState) -> Problem {
+    forbidden(state, format!("You may not do this; it takes the grant {}.", A::ACTION))
 }
 
 fn forbidden(state: &AppState, detail: String) -> Problem {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::lease::{FencingToken, Holder, Sharing, Ttl};
+use crate::lease::{FencingToken, Holder, Mode, Sharing, Ttl};
 
 /// A lease, in the answer to whoever holds it.
 #[derive(Serialize, ToSchema)]
@@ -116,6 +116,14 @@ pub struct SlotBody {
 impl From<&Sharing> for SlotBody {
     fn from(sharing: &Sharing) -> Self {
         Self { slot: sharing.slot, holder: HolderBody { mode: None, ..HolderBody::from(&sharing.holder) } }
+    }
+}
+
+impl HolderBody {
+    /// As whoever asked for it in `mode` is told of it: a slot has no mode.
+    pub fn beside(holder: &Holder, mode: Mode) -> Self {
+        let body = Self::from(holder);
+        if let Mode::Slot(_) = mode { Self { mode: None, ..body } } else { body }
     }
 }
 

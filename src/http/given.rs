@@ -1,6 +1,7 @@
 //! What a request says: query, JSON body and headers, as names and values of which each is known and given once.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,25 +21,27 @@ use super::state::AppState;
 use crate::lease::{FencingToken, LeaseId, OwnerLabel, Ttl};
 use crate::redlock::LeaseBounds;
 
-/// Options are a few short texts; 16 KiB is a mistake or an attack.
-const MAX_BODY: usize = 16 * 1024;
+/// The longest that makes sense, 16 keys of 512 bytes each, written as escapes, are 48 KiB.
+const MAX_BODY: usize = 64 * 1024;
 /// A body of a few hundred bytes is there at once, or its client is stuck.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a lease. Beyond that nobody means it, and times must not overflow.
+const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Names and values as they were given, each name known and given once.
 pub struct Given {
     headers: HeaderMap,
     values: Vec<(String, String)>,
-    /// What the body has an array of strings for.
-    lists: Vec<(String, Vec<String>)>,
+    /// The array of strings that a body may have.
+    keys: Option<Vec<String>>,
 }
 
 impl Given {
     /// Reads query and body. A name in both is given twice.
     pub async fn of(request: Request, allowed: &[&str]) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let mut given = Self { headers: parts.headers, values: Vec::new(), lists: Vec::new() };
+        let mut given = Self { headers: parts.headers, values: Vec::new(), keys: None };
         for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let plain = |text: &str| decode(&text.replace('+', " ")).map_err(|error| Problem::invalid(format!("query: {error}.")));
@@ -49,7 +52,7 @@ impl Given {
         for (name, value) in given.body(body).await? {
             check_name(&name, allowed)?;
             match value {
-                serde_json::Value::Array(values) if name == "keys" => given.add_list(name, values)?,
+                serde_json::Value::Array(values) if name == "keys" => given.add_keys(values)?,
                 value => {
                     let value = text_of(&name, value)?;
                     given.add(name, value)?;
@@ -67,12 +70,18 @@ impl Given {
         Ok(())
     }
 
-    fn add_list(&mut self, name: String, values: Vec<serde_json::Value>) -> Result<(), Problem> {
-        if self.lists.iter().any(|(known, _)| *known == name) {
-            return Err(Problem::invalid(format!("{name} is given twice; give it once, in the body.")));
+    fn add_keys(&mut self, values: Vec<serde_json::Value>) -> Result<(), Problem> {
+        let text = |(at, value)| match value {
+            serde_json::Value::String(text) => Ok(text),
+            other => {
+                let given = excerpt(&other.to_string());
+                Err(Problem::invalid(format!("keys: number {} of them is {given}; each must be a string, such as [\"a\",\"b\"].", at + 1)))
+            }
+        };
+        let keys = values.into_iter().enumerate().map(text).collect::<Result<_, _>>()?;
+        if self.keys.replace(keys).is_some() {
+            return Err(Problem::invalid("keys is given twice; give it once, in the body."));
         }
-        let texts = values.into_iter().map(|value| text_of(&name, value)).collect::<Result<_, _>>()?;
-        self.lists.push((name, texts));
         Ok(())
     }
 
@@ -128,7 +137,7 @@ impl Given {
         let Some(text) = self.take("wait") else { return Ok(Duration::ZERO) };
         let (wait, most) = (duration("wait", &text)?, state.settings.max_wait);
         if most < wait {
-            let most = humantime::format_duration(most);
+            let most = in_one_unit(most);
             return Err(Problem::invalid(format!(
                 "wait: {} is more than {most}, the longest that this gateway lets a request wait.",
                 excerpt(&text)
@@ -146,23 +155,18 @@ impl Given {
 
     /// What is to bound the lease beside its ttl.
     pub fn bounds(&mut self, ttl: Ttl, state: &AppState) -> Result<LeaseBounds, Problem> {
-        let max_lifetime = self.take("max_lifetime").map(|text| duration("max_lifetime", &text)).transpose()?;
-        if max_lifetime.is_some_and(|lifetime| lifetime.is_zero() || !self.wants_events() && lifetime < ttl.get()) {
-            return Err(Problem::invalid(
-                "max_lifetime: it must not be shorter than the ttl, nor 0; leave it out for a lease that lasts as long as it is extended.",
-            ));
-        }
-        let lock_delay = self.take("lock_delay").map(|text| duration("lock_delay", &text)).transpose()?.unwrap_or_default();
+        // A lease that a connection holds is ended by the gateway, which can do so sooner.
+        let least = if self.wants_events() { Duration::from_millis(1) } else { ttl.get() };
+        let why = "not shorter than the ttl, and a year at most; leave it out for a lease that lasts as long as it is extended";
+        let max_lifetime = self.span("max_lifetime", least..=MAX_LIFETIME, why)?;
         let most = state.settings.ttl_bounds.max.saturating_sub(ttl.get());
-        if most < lock_delay {
-            let most = humantime::format_duration(most);
-            return Err(Problem::invalid(format!("lock_delay: with this ttl it is at most {most}; both together are at most max_ttl.")));
-        }
+        let why = "together with the ttl it is max_ttl at most";
+        let lock_delay = self.span("lock_delay", Duration::ZERO..=most, why)?.unwrap_or_default();
         Ok(LeaseBounds { max_lifetime, lock_delay, ..LeaseBounds::default() })
     }
 
-    pub fn min_hold(&mut self) -> Result<Option<Duration>, Problem> {
-        self.take("min_hold").map(|text| duration("min_hold", &text)).transpose()
+    fn span(&mut self, name: &str, allowed: RangeInclusive<Duration>, why: &str) -> Result<Option<Duration>, Problem> {
+        self.take(name).map(|text| span(name, &text, allowed, why)).transpose()
     }
 
     pub fn take(&mut self, name: &str) -> Option<String> {
@@ -170,9 +174,8 @@ impl Given {
         Some(self.values.swap_remove(at).1)
     }
 
-    pub fn take_list(&mut self, name: &str) -> Option<Vec<String>> {
-        let at = self.lists.iter().position(|(known, _)| known == name)?;
-        Some(self.lists.swap_remove(at).1)
+    pub fn take_keys(&mut self) -> Option<Vec<String>> {
+        self.keys.take()
     }
 
     pub fn ttl(&mut self, state: &AppState) -> Result<Ttl, Problem> {
@@ -252,9 +255,11 @@ fn check_name(name: &str, allowed: &[&str]) -> Result<(), Problem> {
 
 fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
     match value {
-        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::String(text) if name != "keys" => Ok(text),
         serde_json::Value::Number(number) if ["fencing_token", "limit"].contains(&name) => Ok(number.to_string()),
-        _ if name == "keys" => Err(Problem::invalid("keys: it must be an array of strings, such as [\"a\",\"b\"].")),
+        other if name == "keys" => {
+            Err(Problem::invalid(format!("keys: it is {}, and must be an array of strings, such as [\"a\",\"b\"].", excerpt(&other.to_string()))))
+        }
         // The value is not repeated: it may be a lease id.
         _ if ["ttl", "wait", "max_lifetime", "min_hold", "lock_delay"].contains(&name) => {
             Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\".")))
@@ -279,6 +284,24 @@ fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
         return Err(Problem::invalid(detail));
     }
     humantime::parse_duration(text).map_err(|_| Problem::invalid(format!("{name}: {:?} is far too long.", excerpt(text))))
+}
+
+/// A duration that has to be one of these, for the reason `why`.
+pub fn span(name: &str, text: &str, allowed: RangeInclusive<Duration>, why: &str) -> Result<Duration, Problem> {
+    let given = duration(name, text)?;
+    if allowed.contains(&given) {
+        return Ok(given);
+    }
+    let [least, most] = [allowed.start(), allowed.end()].map(|end| in_one_unit(*end));
+    Err(Problem::invalid(format!("{name}: {} is not allowed here, {least} to {most} are: {why}.", excerpt(text))))
+}
+
+/// As it may be given.
+fn in_one_unit(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [(60 * 60 * 1000, "h"), (60 * 1000, "m"), (1000, "s")];
+    let whole = units.iter().find(|(unit, _)| 0 < millis && millis.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
 }
 
 /// Enough of what was given to recognise it.

@@ -44,10 +44,9 @@ pub async fn release(state: AppState, asked: Undecided, options: ReleaseOptions)
     match options {
         ReleaseOptions::Own { lease, fencing_token } => release_own(&state, asked.to::<Release>(&state)?, lease, fencing_token).await,
         ReleaseOptions::Forced { reason } => {
-            let allowed = asked.to(&state)?;
-            let locks = allowed.locks.clone();
-            let holder = audit::force(state, allowed, reason).await?;
-            Ok(([NO_STORE], Json(ReleaseBody::of(names(&locks), holder.is_some()))).into_response())
+            let key = asked.key.clone();
+            let holders = audit::force(state.clone(), key.clone(), asked.to(&state)?, reason).await?;
+            Ok(([NO_STORE], Json(ReleaseBody::of((Some(key.given()), None), !holders.is_empty()))).into_response())
         }
     }
 }

@@ -99,9 +99,10 @@ pub async fn release(State(state): State<AppState>, asked: Undecided, options: R
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn inspect(State(state): State<AppState>, allowed: OnLock<Inspect>, options: InspectOptions) -> Result<Response, Problem> {
+pub async fn inspect(State(state): State<AppState>, asked: Undecided, options: InspectOptions) -> Result<Response, Problem> {
     let InspectOptions { wait, watches } = options;
-    let key = allowed.locks.key().clone();
+    let key = asked.key.clone();
+    asked.to::<Inspect>(&state)?;
     if watches {
         // Before the look, so that nothing is missed between the two.
         let watch = state.redlock.watch(&key);

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
-use super::given::{Given, excerpt};
+use super::given::{Given, excerpt, span};
 use super::hold::SHORTEST_TTL;
 use super::problem::Problem;
 use super::state::AppState;
@@ -31,8 +31,7 @@ pub struct SlotOptions(pub AcquireOptions);
 /// What `POST /locks` may be told.
 pub struct SetOptions {
     pub options: AcquireOptions,
-    /// Each of them is there once.
-    pub members: Vec<LockKey>,
+    pub locks: Locks,
 }
 
 /// How a lease is to be held.
@@ -141,14 +140,14 @@ impl FromRequest<AppState> for AcquireOptions {
                 return Err(Problem::invalid(format!("mode: {:?} is not allowed; a mode is exclusive or shared.", excerpt(other))));
             }
         };
-        let min_hold = given.min_hold()?;
+        let min_hold = given.take("min_hold");
+        if mode == Mode::Shared && min_hold.is_some() {
+            return Err(Problem::invalid("min_hold: it is for who has the lock alone; leave it out, or ask for mode=exclusive."));
+        }
         let mut options = Self::read(given, state, mode)?;
-        if let Some(min_hold) = min_hold {
-            if mode == Mode::Shared || options.ttl.get() < min_hold {
-                let detail = "min_hold: it is at most the ttl, and for who has the lock alone; leave it out, or let the ttl be longer.";
-                return Err(Problem::invalid(detail));
-            }
-            options.bounds.min_hold = min_hold;
+        if let Some(text) = min_hold {
+            let (least, most) = (Duration::from_millis(1), options.ttl.get());
+            options.bounds.min_hold = span("min_hold", &text, least..=most, "it is the ttl at most")?;
         }
         Ok(options)
     }
@@ -177,9 +176,12 @@ impl FromRequest<AppState> for SetOptions {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         let mut given = Given::of(request, &[&AcquireOptions::NAMES[..], &["keys"]].concat()).await?;
         let most = Locks::MAX_MEMBERS;
-        let names = given.take_list("keys").filter(|names| (1..=most).contains(&names.len())).ok_or_else(|| {
-            Problem::invalid(format!("keys: say in the body which locks are wanted, as an array of 1 to {most} strings: {{\"keys\":[\"a\",\"b\"]}}."))
+        let names = given.take_keys().ok_or_else(|| {
+            Problem::invalid(format!("keys is missing; say in the body which 1 to {most} locks are wanted: {{\"keys\":[\"a\",\"b\"]}}."))
         })?;
+        if !(1..=most).contains(&names.len()) {
+            return Err(Problem::invalid(format!("keys: {} are given; 1 to {most} are allowed.", names.len())));
+        }
         let mut members = Vec::with_capacity(names.len());
         for name in names {
             let key = LockKey::new(&name).map_err(|error| Problem::invalid(format!("keys: {:?}: {error}.", excerpt(&name))))?;
@@ -188,7 +190,7 @@ impl FromRequest<AppState> for SetOptions {
             }
             members.push(key);
         }
-        Ok(Self { options: AcquireOptions::read(given, state, Mode::Exclusive)?, members })
+        Ok(Self { options: AcquireOptions::read(given, state, Mode::Exclusive)?, locks: Locks::of_set(members) })
     }
 }
 
@@ -251,7 +253,10 @@ impl FromRequest<AppState> for NoOptions {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
-        Given::of(request, &[]).await.map(|_| Self)
+        if Given::of(request, &[]).await?.wants_events() {
+            return Err(Problem::invalid("accept: text/event-stream is not to be had here; ask for application/json, again and again."));
+        }
+        Ok(Self)
     }
 }
 

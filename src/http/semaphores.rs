@@ -87,12 +87,13 @@ pub async fn release(State(state): State<AppState>, asked: Undecided, options: R
         AnyProblem, BodyProblem,
     )
 )]
-pub async fn inspect(State(state): State<AppState>, allowed: OnLock<Inspect>, _: NoOptions) -> Result<Response, Problem> {
-    let key = allowed.locks.key();
+pub async fn inspect(State(state): State<AppState>, asked: Undecided, _: NoOptions) -> Result<Response, Problem> {
+    let key = asked.key.clone();
+    asked.to::<Inspect>(&state)?;
     let (limit, holders, is_contended) = match state.redlock.inspect(key.clone()).await? {
         Inspected::Together { limit, sharers } => (Some(limit), sharers.iter().map(SlotBody::from).collect(), false),
         Inspected::Contended => (None, Vec::new(), true),
-        Inspected::Free | Inspected::Held(_) | Inspected::HeldWith { .. } => (None, Vec::new(), false),
+        Inspected::Free | Inspected::Held(_) => (None, Vec::new(), false),
     };
     let held = holders.len();
     let free = limit.map(|limit| usize::from(limit).saturating_sub(held));

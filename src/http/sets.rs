@@ -1,18 +1,17 @@
 //! Several locks at once, under one lease: acquire all or none, extend and release all of them by the lease.
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::acquiring::{self, ToClient};
+use super::audit::Deed;
 use super::auth::{Asking, Extend, Release};
 use super::body::{LeaseBody, ReleaseBody};
 use super::leasing;
-use super::locks::NO_STORE;
 use super::options::{ExtendOptions, ReleaseOptions, SetOptions};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
 use super::state::{Admitted, AppState};
-use crate::redlock::{AcquireRequest, ExtendError};
+use crate::redlock::ExtendError;
 
 /// Acquire several locks
 ///
@@ -32,11 +31,8 @@ use crate::redlock::{AcquireRequest, ExtendError};
     )
 )]
 pub async fn acquire(State(state): State<AppState>, _: Admitted, wire: ToClient, asking: Asking, options: SetOptions) -> Result<Response, Problem> {
-    let SetOptions { mut options, members } = options;
-    let AcquireRequest { locks, lease, .. } = AcquireRequest::of_set(members, options.lease.clone(), options.ttl, None);
-    let allowed = asking.to(locks, &state)?;
-    options.lease = lease;
-    acquiring::acquire(state, wire, allowed, options).await
+    let SetOptions { options, locks } = options;
+    acquiring::acquire(state.clone(), wire, asking.to(locks, &state)?, options).await
 }
 
 /// Extend the lease of several locks
@@ -54,9 +50,12 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, wire: ToClient,
     )
 )]
 pub async fn extend(State(state): State<AppState>, asking: Asking, options: ExtendOptions) -> Result<Response, Problem> {
-    let locks = state.redlock.set_of(&options.lease).await?.ok_or(ExtendError::Expired)?;
-    let allowed = asking.to::<Extend>(locks, &state)?;
-    leasing::extend(state, allowed, options).await
+    let problem = match state.redlock.set_of(&options.lease).await {
+        Ok(Some(locks)) => return leasing::extend(state.clone(), asking.to(locks, &state)?, options).await,
+        Ok(None) => Problem::no_such_set(),
+        Err(error) => ExtendError::from(error).into(),
+    };
+    Err(Deed::begin(&state.audit, asking.on_a_set::<Extend>(&state)?).fail(problem))
 }
 
 /// Release several locks
@@ -75,12 +74,10 @@ pub async fn release(State(state): State<AppState>, asking: Asking, options: Rel
     let ReleaseOptions::Own { lease, fencing_token } = options else {
         return Err(Problem::invalid("force: it is for one lock; name it in the path."));
     };
-    match state.redlock.set_of(&lease).await? {
-        Some(locks) => leasing::release_own(&state, asking.to::<Release>(locks, &state)?, lease, fencing_token).await,
-        None => {
-            // Not known to a majority, so that nobody holds them; what a minority has of it goes all the same.
-            let released = state.redlock.release(crate::lease::LockKey::of_set(&lease), lease, fencing_token).await?.released;
-            Ok(([NO_STORE], Json(ReleaseBody::of((None, Some(Vec::new())), released))).into_response())
-        }
-    }
+    let allowed = match state.redlock.set_of(&lease).await {
+        Ok(Some(locks)) => asking.to::<Release>(locks, &state)?,
+        // What of it is on nodes that were not heard is released all the same, now or in the background.
+        Ok(None) | Err(_) => asking.on_a_set(&state)?,
+    };
+    leasing::release_own(&state, allowed, lease, fencing_token).await
 }

@@ -121,7 +121,7 @@ fn described(name: &str, key: &LockKey, inspected: &Inspected) -> Bytes {
 pub fn described_state(inspected: &Inspected) -> (LockState, Option<HolderBody>, Option<Vec<HolderBody>>) {
     match inspected {
         Inspected::Free => (LockState::Free, None, None),
-        Inspected::Held(holder) | Inspected::HeldWith { holder, .. } => (LockState::Held, Some(HolderBody::from(holder)), None),
+        Inspected::Held(holder) => (LockState::Held, Some(HolderBody::from(holder)), None),
         Inspected::Together { sharers, .. } => {
             (LockState::Held, None, Some(sharers.iter().map(|sharing| HolderBody::from(&sharing.holder)).collect()))
         }
@@ -133,7 +133,7 @@ impl Seen {
     fn of(inspected: &Inspected) -> Self {
         let tenure = |Holder { ballot, left, .. }: &Holder| (*ballot, left.map(|left| Instant::now() + left));
         Self(match inspected {
-            Inspected::Held(holder) | Inspected::HeldWith { holder, .. } => BTreeMap::from([tenure(holder)]),
+            Inspected::Held(holder) => BTreeMap::from([tenure(holder)]),
             Inspected::Together { sharers, .. } => sharers.iter().map(|sharing| tenure(&sharing.holder)).collect(),
             Inspected::Free | Inspected::Contended => BTreeMap::new(),
         })

@@ -55,8 +55,8 @@ pub struct Holder {
     pub left: Option<Duration>,
     /// Others hold the lock as well, or may.
     pub is_shared: bool,
-    /// Which lock of the set that was asked for; 0 where it is no set.
-    pub member: usize,
+    /// Which lock of the set that was asked for; none where it is no set, or another set of the same lease.
+    pub member: Option<usize>,
 }
 
 /// What the caller asked for.

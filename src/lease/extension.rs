@@ -50,14 +50,15 @@ pub enum ExtensionVerdict {
 /// The state of one extend.
 #[derive(Debug)]
 pub struct Extension {
+    ttl: Duration,
     margin: Duration,
     votes: Votes<ExtendVote>,
 }
 
 impl Extension {
-    /// `margin` is the `clock_jump_margin` of the configuration.
-    pub fn new(quorum: Quorum, margin: Duration) -> Self {
-        Self { margin, votes: Votes::new(quorum) }
+    /// For `ttl`; `margin` is the `clock_jump_margin` of the configuration.
+    pub fn new(quorum: Quorum, ttl: Duration, margin: Duration) -> Self {
+        Self { ttl, margin, votes: Votes::new(quorum) }
     }
 
     /// Counts a node's answer. `elapsed` is the time since before the first send.
@@ -91,7 +92,12 @@ impl Extension {
     fn extended(&self, ballot: Ballot, granted: usize, elapsed: Duration) -> ExtensionVerdict {
         let mut left: Vec<_> = self.live().filter(|(other, _)| *other == ballot).map(|(_, left)| left).collect();
         left.sort_unstable_by(|a, b| b.cmp(a));
-        let valid_for = validity(left[self.votes.quorum().required() - 1], self.margin);
+        let left = left[self.votes.quorum().required() - 1];
+        let valid_for = validity(left, self.margin);
+        // It may last no longer, and what is left is not worth anything.
+        if valid_for <= elapsed && left < self.ttl {
+            return ExtensionVerdict::Expired;
+        }
         if valid_for <= elapsed {
             return ExtensionVerdict::Undecided { shortage: Shortage::Indeterminate, votes: self.votes.labels() };
         }
@@ -121,7 +127,7 @@ mod tests {
     }
 
     fn after(nodes: usize, answers: Vec<Answer<ExtendVote>>) -> ExtensionVerdict {
-        let mut extension = Extension::new(Quorum::of(nodes), Duration::ZERO);
+        let mut extension = Extension::new(Quorum::of(nodes), Duration::from_secs(9), Duration::ZERO);
         let mut verdict = ExtensionVerdict::Pending;
         for (node, answer) in answers.into_iter().enumerate() {
             assert_eq!(verdict, ExtensionVerdict::Pending, "decided before node {node} answered");
@@ -135,6 +141,15 @@ mod tests {
         let token = FencingToken::of(Ballot::from_micros(90));
         let verdict = after(5, vec![extended(90, 30), extended(80, 60), extended(90, 10), extended(90, 30)]);
         assert_eq!(verdict, ExtensionVerdict::Extended { fencing_token: token, valid_for: Duration::from_millis(9_898), granted: 3 });
+    }
+
+    #[test]
+    fn a_lease_that_may_last_no_longer_is_over_when_nothing_of_it_is_left() {
+        assert_eq!(after(3, vec![extended(90, 0), extended(90, 0)]), ExtensionVerdict::Expired);
+        let mut late = Extension::new(Quorum::of(1), Duration::from_secs(9), Duration::ZERO);
+        let votes = vec!["extended"];
+        let undecided = ExtensionVerdict::Undecided { shortage: Shortage::Indeterminate, votes };
+        assert_eq!(late.vote(0, extended(90, 9), Duration::from_secs(9)), undecided);
     }
 
     #[test]

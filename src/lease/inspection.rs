@@ -1,5 +1,7 @@
 //! Who holds a lock, in the eyes of a majority. Never from the first answer.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::votes::{Answer, Shortage, Vote, Votes};
@@ -57,8 +59,6 @@ pub enum InspectionVerdict {
     Free,
     Held {
         holder: Holder,
-        /// The locks that are held with it, if it is the record of a set.
-        members: Arc<[LockKey]>,
     },
     /// These hold it together, each on a majority, in the order of their slots and ballots.
     Together {
@@ -97,9 +97,7 @@ impl Inspection {
         };
         match vote {
             Some(InspectVote::Free) if required <= agreed => InspectionVerdict::Free,
-            Some(held @ InspectVote::Held { members, .. }) if required <= agreed => {
-                InspectionVerdict::Held { holder: self.lasting(held), members: Arc::clone(members) }
-            }
+            Some(held @ InspectVote::Held { .. }) if required <= agreed => InspectionVerdict::Held { holder: self.lasting(held) },
             _ if 0 < self.votes.pending() && (required <= agreed + self.votes.pending() || self.some_share()) => InspectionVerdict::Pending,
             _ if self.votes.quorum().blocking() <= self.votes.abstained() => {
                 InspectionVerdict::Undecided { shortage: self.votes.shortage(agreed), votes: self.votes.labels() }
@@ -111,21 +109,20 @@ impl Inspection {
     /// Those whom a majority names; none as long as one more answer could name another.
     fn together(&self) -> Option<InspectionVerdict> {
         let required = self.votes.quorum().required();
-        let mut sharers: Vec<Sharing> = Vec::new();
-        let (mut limit, mut is_settled) = (0, true);
-        for (of, sharing) in self.sharings() {
-            let mut all: Vec<_> = self.sharings().map(|(_, other)| other).filter(|other| same_sharing(sharing, other)).collect();
-            if all.len() < required {
-                is_settled = false;
-            } else if !sharers.iter().any(|known| same_sharing(known, sharing)) {
-                // For as long as a majority of the records last.
-                all.sort_by_key(|sharing| std::cmp::Reverse(sharing.holder.left));
-                sharers.push(all[required - 1].clone());
-                limit = of;
-            }
+        // In the order of their slots and ballots.
+        let mut named: BTreeMap<_, Vec<&Sharing>> = BTreeMap::new();
+        for (limit, sharing) in self.sharings() {
+            named.entry((sharing.slot, sharing.holder.ballot, sharing.lease.reveal(), limit)).or_default().push(sharing);
         }
-        let is_decided = self.votes.pending() == 0 || is_settled;
-        sharers.sort_by_key(|sharing| (sharing.slot, sharing.holder.ballot));
+        let is_decided = self.votes.pending() == 0 || named.values().all(|seen| required <= seen.len());
+        named.retain(|_, seen| required <= seen.len());
+        let limit = named.keys().next().map_or(0, |(.., limit)| *limit);
+        let lasting = |mut seen: Vec<&Sharing>| {
+            // For as long as a majority of the records last.
+            seen.sort_by_key(|sharing| Reverse(sharing.holder.left));
+            seen[required - 1].clone()
+        };
+        let sharers: Vec<_> = named.into_values().map(lasting).collect();
         (is_decided && !sharers.is_empty()).then_some(InspectionVerdict::Together { limit, sharers })
     }
 
@@ -133,17 +130,19 @@ impl Inspection {
         self.sharings().next().is_some() && self.votes.count(|vote| *vote == InspectVote::Free) < self.votes.quorum().required()
     }
 
+    /// Each with the number of slots.
     fn sharings(&self) -> impl Iterator<Item = (u16, &Sharing)> {
-        self.votes.cast().flat_map(|vote| match vote {
-            InspectVote::Together { limit, sharers } => sharers.iter().map(|sharing| (*limit, sharing)).collect(),
-            InspectVote::Free | InspectVote::Held { .. } => Vec::new(),
-        })
+        let together = self.votes.cast().filter_map(|vote| match vote {
+            InspectVote::Together { limit, sharers } => Some((*limit, sharers)),
+            InspectVote::Free | InspectVote::Held { .. } => None,
+        });
+        together.flat_map(|(limit, sharers)| sharers.iter().map(move |sharing| (limit, sharing)))
     }
 
     /// The holder, for as long as a majority of the records last.
     fn lasting(&self, held: &InspectVote) -> Holder {
         let mut holders: Vec<_> = self.votes.cast().filter(|other| same(held, other)).filter_map(holder).collect();
-        holders.sort_by_key(|holder| std::cmp::Reverse(holder.left));
+        holders.sort_by_key(|holder| Reverse(holder.left));
         holders[self.votes.quorum().required() - 1].clone()
     }
 }
@@ -163,13 +162,10 @@ fn same(one: &InspectVote, other: &InspectVote) -> bool {
     }
 }
 
-fn same_sharing(one: &Sharing, other: &Sharing) -> bool {
-    one.lease == other.lease && one.holder.ballot == other.holder.ballot
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Ballot, votes::Abstention};
+    use super::super::Ballot;
+    use super::super::votes::Abstention;
     use super::*;
     use std::time::Duration;
 

@@ -12,11 +12,17 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// Until when a record stays that is extended for `ttl_ms` at `now_ms`, if it is not there for longer already.
-    pub fn extended(self, now_ms: u64, ttl_ms: u64) -> u64 {
-        let until = now_ms + ttl_ms;
+    /// Until when a record stays that is extended for `ttl_ms` at `now_ms`, if it is not there for longer already. With the
+    /// delay it is there for `max_ttl_ms` at most: a node that forgot everything waits no longer.
+    pub fn extended(self, now_ms: u64, ttl_ms: u64, max_ttl_ms: u64) -> u64 {
+        let until = now_ms + ttl_ms.min(max_ttl_ms.saturating_sub(self.delay_ms));
         let capped = if self.ends_ms == 0 { until } else { until.min(self.ends_ms.max(now_ms)) };
         capped + self.delay_ms
+    }
+
+    /// Whether nothing is left of the lease whose record is there for `left_ms` more: it is nobody's for the rest of them.
+    pub fn is_over(self, left_ms: u64) -> bool {
+        0 < self.delay_ms && left_ms <= self.delay_ms
     }
 }
 
@@ -27,9 +33,12 @@ mod tests {
     #[test]
     fn an_extend_ends_where_the_lease_does_and_leaves_the_delay() {
         let lifetime = |ends_ms, delay_ms| Lifetime { ends_ms, kept_ms: 0, delay_ms };
-        assert_eq!(Lifetime::default().extended(100, 50), 150);
-        assert_eq!(lifetime(0, 7).extended(100, 50), 157);
-        assert_eq!(lifetime(120, 7).extended(100, 50), 127);
-        assert_eq!(lifetime(90, 0).extended(100, 50), 100);
+        assert_eq!(Lifetime::default().extended(100, 50, 60), 150);
+        assert_eq!(lifetime(0, 7).extended(100, 50, 60), 157);
+        assert_eq!(lifetime(0, 17).extended(100, 50, 60), 160);
+        assert_eq!(lifetime(120, 7).extended(100, 50, 60), 127);
+        assert_eq!(lifetime(90, 0).extended(100, 50, 60), 100);
+        assert_eq!([8, 7].map(|left_ms| lifetime(0, 7).is_over(left_ms)), [false, true]);
+        assert!(!lifetime(0, 0).is_over(0));
     }
 }

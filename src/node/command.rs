@@ -36,8 +36,8 @@ pub struct Acquire {
     pub owner: Option<OwnerLabel>,
     pub lifetime: Lifetime,
     pub mode: Mode,
-    /// The caller waits for the lock: where it wants it alone, nobody else is to share it meanwhile.
-    pub waits: bool,
+    /// How long nobody else is to share the lock, if that is in the way: the caller waits for it, to have it alone.
+    pub holds_back: Duration,
     /// The locks that are to be held with this one, all or none, exclusively. This one is the [set's](LockKey::of_set) then.
     pub members: Arc<[LockKey]>,
 }

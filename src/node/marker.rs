@@ -23,8 +23,6 @@ impl Agreement {
     pub const STEP_BACK: Duration = Duration::from_millis(250);
     /// g: how far the high-water mark may lag behind the clock, so that it is not written with every batch.
     pub const HIGH_WATER_LAG: Duration = Duration::from_millis(100);
-    /// How long nobody else may share a lock that somebody waits for who wants it alone. Those who wait try more often.
-    pub const AWAITED: Duration = Duration::from_secs(1);
 
     /// P: how long a node that may have forgotten does not vote, so that every lease and every ballot it
     /// may have known is over. `max(1.01 max_ttl, 6W + B)`; 6W rather than 2W because the clock may step

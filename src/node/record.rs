@@ -111,6 +111,11 @@ impl Together {
         self.live(now_ms).find(|sharer| sharer.record.lease == *lease)
     }
 
+    /// As many have it as may. Where slots are numbered there are no more than that of them.
+    pub fn is_crowded(&self, now_ms: u64) -> bool {
+        self.limit == 0 && usize::from(Mode::MAX_TOGETHER) <= self.live(now_ms).count()
+    }
+
     /// In place of what the same lease had.
     pub fn put(&mut self, sharer: Sharer) {
         self.sharers.retain(|other| other.record.lease != sharer.record.lease);
@@ -129,6 +134,11 @@ impl Together {
 }
 
 impl Sharer {
+    /// Its lease is over, and its place is nobody's for a while.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.record.lifetime.is_over(self.expires_ms.saturating_sub(now_ms))
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.splitn(3, ' ');
         let (expires_ms, slot) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

@@ -12,7 +12,7 @@ use super::cluster::Cluster;
 use super::flight::Flight;
 use super::locks::Locks;
 use super::{Shortfall, shortfall};
-use crate::lease::{Ballot, Grant, Holder, LeaseId, Lifetime, LockKey, Loss, LossCause, Mode, OwnerLabel, Slots, Ttl};
+use crate::lease::{Ballot, Grant, Holder, LeaseId, Lifetime, Loss, LossCause, Mode, OwnerLabel, Slots, Ttl};
 
 /// What a caller asks for.
 #[derive(Clone, Debug)]
@@ -20,13 +20,13 @@ pub struct AcquireRequest {
     pub locks: Locks,
     /// Of a semaphore the number of the slot is whichever is free.
     pub mode: Mode,
-    /// The caller's own id, under which a repeat gets the same lease; none for a fresh one.
+    /// The caller's own id, under which a repeat gets the same lease; none for one that is fresh in every attempt.
     pub lease: Option<LeaseId>,
     pub ttl: Ttl,
     pub owner: Option<OwnerLabel>,
     pub bounds: LeaseBounds,
-    /// The caller waits for it, which those hear who share the lock.
-    pub waits: bool,
+    /// How long nobody else is to share the lock, if that is in the way of one who wants it alone.
+    pub holds_back: Duration,
 }
 
 /// What is to bound a lease beside its ttl.
@@ -49,17 +49,9 @@ impl LeaseBounds {
 }
 
 impl AcquireRequest {
-    /// For one lock, alone.
-    pub fn of(key: LockKey, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
-        Self { locks: key.into(), mode: Mode::Exclusive, lease, ttl, owner, bounds: LeaseBounds::default(), waits: false }
-    }
-
-    /// For all of `members` or none; each of them is there once.
-    pub fn of_set(mut members: Vec<LockKey>, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
-        members.sort_unstable();
-        let lease = lease.unwrap_or_else(fresh_lease);
-        let locks = Locks::of_set(&lease, members.into());
-        Self { locks, mode: Mode::Exclusive, lease: Some(lease), ttl, owner, bounds: LeaseBounds::default(), waits: false }
+    /// To have them alone.
+    pub fn of(locks: impl Into<Locks>, lease: Option<LeaseId>, ttl: Ttl, owner: Option<OwnerLabel>) -> Self {
+        Self { locks: locks.into(), mode: Mode::Exclusive, lease, ttl, owner, bounds: LeaseBounds::default(), holds_back: Duration::ZERO }
     }
 }
 
@@ -124,7 +116,7 @@ const MAX_SLOTS_TRIED: usize = 8;
 
 pub async fn acquire(cluster: &Arc<Cluster>, mut request: AcquireRequest) -> Result<Acquired, AcquireError> {
     if let Some(lease) = &request.lease
-        && let Some(first) = cluster.copies().recall(request.locks.key(), lease, Ballot::from_micros(Ballot::MAX))
+        && let Some(first) = cluster.copies().recall(&request.locks.key(lease), lease, Ballot::from_micros(Ballot::MAX))
     {
         // Where this repeat came before them the lease would be there under another ballot.
         first.copy(Duration::ZERO);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
+use super::inspect::InspectError;
 use super::poll::{Question, Tally, poll};
 use super::{Shortfall, call_timeout, short};
 use crate::lease::{Abstention, Answer, Ballot, Extension, ExtensionVerdict, FencingToken, LeaseId, LockKey, Ttl};
@@ -35,9 +36,18 @@ pub enum ExtendError {
     Indeterminate(Shortfall),
 }
 
+impl From<InspectError> for ExtendError {
+    fn from(error: InspectError) -> Self {
+        match error {
+            InspectError::NoQuorum(shortfall) => Self::NoQuorum(shortfall),
+            InspectError::Indeterminate(shortfall) => Self::Indeterminate(shortfall),
+        }
+    }
+}
+
 pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
     let started_us = cluster.clock().estimate_us();
-    let extending = Extending(Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin));
+    let extending = Extending(Extension::new(cluster.quorum(), ttl.get(), cluster.settings().clock_jump_margin));
     let timeout = call_timeout(cluster, ttl.get());
     // A lease that goes on has to be where it can outlive some nodes. The extend overtakes the copies, which is why they last as long.
     if let Some(flight) = cluster.copies().recall(&key, &lease, Ballot::from_micros(Ballot::MAX)) {

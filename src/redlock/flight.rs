@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::acquire::AcquireRequest;
 use super::call_timeout;
 use super::cluster::Cluster;
+use super::locks::Locks;
 use crate::lease::{Abstention, AcquireVote, Answer, Attempt, AttemptId, Ballot, Grant, LeaseId, LockKey, Loss, Mode, NodeSet, Terms, Verdict};
 use crate::node::{Acquire, Call, Command, Receiver, Reply};
 use crate::trace::Cause;
@@ -27,6 +28,8 @@ pub struct Flight {
     cluster: Arc<Cluster>,
     request: AcquireRequest,
     lease: LeaseId,
+    /// By what the nodes know it.
+    key: LockKey,
     attempt_id: AttemptId,
     started: Instant,
     call_timeout: Duration,
@@ -99,7 +102,8 @@ impl Flight {
             owner: Some(owner),
         };
         let (cluster_of, cause, progress) = (Arc::clone(cluster), Cause::current(), Mutex::new(progress));
-        let flight = Arc::new(Self { cluster: cluster_of, request, lease, attempt_id, started, call_timeout, cause, progress });
+        let key = request.locks.key(&lease);
+        let flight = Arc::new(Self { cluster: cluster_of, request, lease, key, attempt_id, started, call_timeout, cause, progress });
         cluster.metrics().rounds.inc();
         flight.begin();
         flight
@@ -118,12 +122,12 @@ impl Flight {
 
     /// The holder has the lease, which is valid for this long from the start.
     pub fn handed_out(&self, valid_for: Duration) {
-        self.cluster.held().begin(self.request.locks.key().clone(), self.lease.clone(), self.started + valid_for);
+        self.cluster.held().begin(self.key.clone(), self.lease.clone(), self.started + valid_for);
     }
 
     /// What the lease is known by.
     pub fn lease(&self) -> (LockKey, LeaseId) {
-        (self.request.locks.key().clone(), self.lease.clone())
+        (self.key.clone(), self.lease.clone())
     }
 
     /// Who may have a record of it.
@@ -131,17 +135,21 @@ impl Flight {
         NodeSet::all(self.cluster.quorum()).without(self.progress().unasked)
     }
 
-    /// Sends the granted lease to the nodes that have not been asked for it, for the time that is left of it or `at_least`.
+    /// Sends the granted lease to the nodes that have not been asked for it, for the time that is left of it; for `at_least`
+    /// so long if it is just being extended.
     pub fn copy(self: &Arc<Self>, at_least: Duration) {
         let mut progress = self.progress();
-        let lasts = self.request.ttl.get() + self.request.bounds.lock_delay;
-        let left = lasts.saturating_sub(self.started.elapsed()).max(at_least);
+        let (begun, bounds) = (self.started.elapsed(), &self.request.bounds);
+        let until = self.request.ttl.get().max(begun + at_least).min(bounds.max_lifetime.unwrap_or(Duration::MAX));
+        // As on a node that extends it.
+        let longest = self.cluster.settings().max_ttl.saturating_sub(bounds.lock_delay);
+        let left = until.saturating_sub(begun).min(longest);
         if left.as_millis() == 0 || !matches!(progress.stage, Stage::Won) {
             return;
         }
         let mut command = (*progress.command).clone();
         if let Command::Acquire(acquire) = &mut command {
-            acquire.ttl = left;
+            acquire.ttl = left + bounds.lock_delay;
         }
         progress.command = Arc::new(command);
         let next = progress.ask_the_rest(Instant::now() + self.call_timeout);
@@ -253,11 +261,14 @@ impl Flight {
         }
         // A repeat makes firm what it finds, on every node. A fresh lease is registered before its owner is told, who may
         // release it at once.
+        // The next slot of a semaphore may be granted a moment later, and would be in the way of a late copy.
+        let is_slot = matches!(grant.mode, Mode::Slot(_));
         let rest_is_asked_later = !grant.replayed
+            && !is_slot
             && (progress.unasked.is_empty() || self.cluster.copies().add(self, progress.attempt.ballot(), self.cluster.patience().usual.get()));
-        match progress.owner.take().map(|owner| owner.send(Ok(grant))) {
-            Some(Ok(())) if rest_is_asked_later => Next::Nothing,
-            Some(Ok(())) => progress.ask_the_rest(Instant::now() + self.call_timeout),
+        match progress.owner.take().map(|owner| owner.send(Ok(grant)).is_ok()) {
+            Some(true) if rest_is_asked_later => Next::Nothing,
+            Some(true) => progress.ask_the_rest(Instant::now() + self.call_timeout),
             _ => self.lose(progress, None),
         }
     }
@@ -281,7 +292,7 @@ impl Flight {
     }
 
     fn cancel(self: &Arc<Self>, nodes: &[usize], up_to: Ballot) {
-        let command = Arc::new(Command::Cancel { key: self.request.locks.key().clone(), lease: self.lease.clone(), attempt: self.attempt_id, up_to });
+        let command = Arc::new(Command::Cancel { key: self.key.clone(), lease: self.lease.clone(), attempt: self.attempt_id, up_to });
         let deadline = Instant::now() + self.cluster.settings().node_timeout;
         for node in nodes {
             let call = Call { command: Arc::clone(&command), receiver: Arc::clone(self) as _, tag: CANCEL, deadline };
@@ -294,7 +305,7 @@ impl Flight {
     fn cancelled(&self, node: usize, done: bool) {
         let mut progress = self.progress();
         if !done {
-            let (key, lease) = (self.request.locks.key().clone(), self.lease.clone());
+            let (key, lease) = (self.key.clone(), self.lease.clone());
             let command = Command::Cancel { key, lease, attempt: self.attempt_id, up_to: progress.attempt.ballot() };
             // A record can have been written as late as the deadline of its call.
             let give_up = Instant::now() + self.request.ttl.get() + self.request.bounds.lock_delay + self.call_timeout;
@@ -356,10 +367,11 @@ impl Progress {
 }
 
 fn acquire_command(request: &AcquireRequest, lease: &LeaseId, attempt: AttemptId, ballot: Ballot, over: Option<Ballot>, mode: Mode) -> Command {
-    let AcquireRequest { locks, ttl, owner, bounds, waits, .. } = request;
-    let (key, members, lease, owner) = (locks.key().clone(), Arc::clone(locks.members()), lease.clone(), owner.clone());
+    let AcquireRequest { locks, ttl, owner, bounds, holds_back, .. } = request;
+    let members = if let Locks::Set(members) = locks { Arc::clone(members) } else { Arc::default() };
+    let (key, lease, owner) = (locks.key(lease), lease.clone(), owner.clone());
     let (ttl, lifetime) = (ttl.get() + bounds.lock_delay, bounds.from(ballot));
-    Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime, mode, waits: *waits, members })
+    Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime, mode, holds_back: *holds_back, members })
 }
 
 impl Receiver for Flight {

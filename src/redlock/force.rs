@@ -22,21 +22,18 @@ pub enum ForceError {
     Release(#[from] ReleaseError),
 }
 
-/// Frees the lock from the one that holds it now, and from nobody who gets it later. That holder; none if it was free.
+/// Frees the lock from those who hold it now, and from nobody who gets it later. Those holders; none if it was free.
 ///
 /// The fence stays, so what the old holder still writes under its token is refused by whoever checks tokens.
-pub async fn force(cluster: &Arc<Cluster>, key: LockKey) -> Result<Option<Holder>, ForceError> {
-    let holder = match inspect(cluster, key.clone()).await? {
-        Inspected::Free => return Ok(None),
+pub async fn force(cluster: &Arc<Cluster>, key: LockKey) -> Result<Vec<Holder>, ForceError> {
+    let holders = match inspect(cluster, key.clone()).await? {
+        Inspected::Free => return Ok(Vec::new()),
         Inspected::Contended => return Err(ForceError::Contended),
-        Inspected::Held(holder) | Inspected::HeldWith { holder, .. } => holder,
-        // Of several the newest, up to whose token all are released.
-        Inspected::Together { sharers, .. } => {
-            let newest = sharers.into_iter().map(|sharing| sharing.holder).max_by_key(|holder| holder.ballot);
-            newest.ok_or(ForceError::Contended)?
-        }
+        Inspected::Held(holder) => vec![holder],
+        Inspected::Together { sharers, .. } => sharers.into_iter().map(|sharing| sharing.holder).collect(),
     };
-    let token = FencingToken::of(holder.ballot.ok_or(ForceError::Foreign)?);
-    release(cluster, key, None, Some(token)).await?;
-    Ok(Some(holder))
+    // Up to the token of the newest all of them are released.
+    let newest = holders.iter().filter_map(|holder| holder.ballot).max().ok_or(ForceError::Foreign)?;
+    release(cluster, key, None, Some(FencingToken::of(newest))).await?;
+    Ok(holders)
 }

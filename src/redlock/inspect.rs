@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
+use super::locks::Locks;
 use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short};
-use crate::lease::{Abstention, Answer, Holder, Inspection, InspectionVerdict, LockKey, Sharing};
+use crate::lease::{
+    Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LeaseId, LockKey, Membership, MembershipVerdict, Sharing,
+};
 use crate::node::{Command, Reply};
 
 /// The state of a lock.
@@ -14,11 +17,6 @@ use crate::node::{Command, Reply};
 pub enum Inspected {
     Free,
     Held(Holder),
-    /// What a set's own lock says: who holds it, and these with it.
-    HeldWith {
-        holder: Holder,
-        members: Arc<[LockKey]>,
-    },
     /// These hold it together. `limit` is the number of slots, 0 where they are not numbered.
     Together {
         limit: u16,
@@ -42,8 +40,7 @@ pub async fn inspect(cluster: &Arc<Cluster>, key: LockKey) -> Result<Inspected, 
     let question = Question::to_all(cluster, Command::Inspect { key }, cluster.settings().node_timeout);
     match poll(cluster, question, tally).await {
         InspectionVerdict::Free => Ok(Inspected::Free),
-        InspectionVerdict::Held { holder, members } if members.is_empty() => Ok(Inspected::Held(holder)),
-        InspectionVerdict::Held { holder, members } => Ok(Inspected::HeldWith { holder, members }),
+        InspectionVerdict::Held { holder } => Ok(Inspected::Held(holder)),
         InspectionVerdict::Together { limit, sharers } => Ok(Inspected::Together { limit, sharers }),
         InspectionVerdict::Contended => Ok(Inspected::Contended),
         InspectionVerdict::Undecided { shortage, votes } => {
@@ -53,17 +50,43 @@ pub async fn inspect(cluster: &Arc<Cluster>, key: LockKey) -> Result<Inspected, 
     }
 }
 
+/// The set of locks that the lease has, if it has any; none if a majority knows of none.
+pub async fn set_of(cluster: &Arc<Cluster>, lease: &LeaseId) -> Result<Option<Locks>, InspectError> {
+    let tally = Remembering(Membership::new(cluster.quorum(), lease.clone()));
+    let question = Question::to_all(cluster, Command::Inspect { key: LockKey::of_set(lease) }, cluster.settings().node_timeout);
+    match poll(cluster, question, tally).await {
+        MembershipVerdict::Known(members) => Ok(Some(Locks::Set(members))),
+        MembershipVerdict::Unknown => Ok(None),
+        MembershipVerdict::Undecided { shortage, votes } => {
+            Err(short(cluster, shortage, &votes, InspectError::NoQuorum, InspectError::Indeterminate))
+        }
+        MembershipVerdict::Pending => unreachable!("a tally decides with a verdict that is not pending"),
+    }
+}
+
 struct Inspecting(Inspection);
+
+struct Remembering(Membership);
+
+impl Tally for Remembering {
+    type Outcome = MembershipVerdict;
+
+    fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<MembershipVerdict> {
+        Some(self.0.vote(node, view(answer))).filter(|verdict| *verdict != MembershipVerdict::Pending)
+    }
+}
+
+fn view(answer: Answer<Reply>) -> Answer<InspectVote> {
+    match answer? {
+        Reply::Inspect(vote) => Ok(vote),
+        _ => Err(Abstention::Silent),
+    }
+}
 
 impl Tally for Inspecting {
     type Outcome = InspectionVerdict;
 
     fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<InspectionVerdict> {
-        let vote = match answer {
-            Ok(Reply::Inspect(vote)) => Ok(vote),
-            Ok(_) => Err(Abstention::Silent),
-            Err(abstention) => Err(abstention),
-        };
-        Some(self.0.vote(node, vote)).filter(|verdict| *verdict != InspectionVerdict::Pending)
+        Some(self.0.vote(node, view(answer))).filter(|verdict| *verdict != InspectionVerdict::Pending)
     }
 }

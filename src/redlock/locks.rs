@@ -6,14 +6,16 @@ use crate::lease::{LeaseId, LockKey};
 
 /// One lock, or several that are had, extended and released together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Locks {
-    key: LockKey,
-    members: Arc<[LockKey]>,
+pub enum Locks {
+    /// A lock, or what stands for a semaphore.
+    One(LockKey),
+    /// Each is there once, and they are always in the same order. None where nobody knows which.
+    Set(Arc<[LockKey]>),
 }
 
 impl From<LockKey> for Locks {
     fn from(key: LockKey) -> Self {
-        Self { key, members: Arc::default() }
+        Self::One(key)
     }
 }
 
@@ -21,23 +23,37 @@ impl Locks {
     /// How many locks a set may have: what one atomic step of a node can bear.
     pub const MAX_MEMBERS: usize = 16;
 
-    /// The set of these that `lease` has, or is to have. Each is there once, and they are always in the same order.
-    pub fn of_set(lease: &LeaseId, members: Arc<[LockKey]>) -> Self {
-        Self { key: LockKey::of_set(lease), members }
+    /// A set of these, in whatever order. Each is there once.
+    pub fn of_set(mut members: Vec<LockKey>) -> Self {
+        members.sort_unstable();
+        Self::Set(members.into())
     }
 
-    /// The lock, or the one that stands for the set: by it the nodes know the lease.
-    pub fn key(&self) -> &LockKey {
-        &self.key
+    /// By what the nodes know it if it is held under this lease.
+    pub fn key(&self, lease: &LeaseId) -> LockKey {
+        match self {
+            Self::One(key) => key.clone(),
+            Self::Set(_) => LockKey::of_set(lease),
+        }
     }
 
     /// The locks of a set; none if it is none.
-    pub fn members(&self) -> &Arc<[LockKey]> {
-        &self.members
+    pub fn members(&self) -> &[LockKey] {
+        match self {
+            Self::One(_) => &[],
+            Self::Set(members) => members,
+        }
     }
 
     /// The locks that others may want as well.
     pub fn each(&self) -> &[LockKey] {
-        if self.members.is_empty() { std::slice::from_ref(&self.key) } else { &self.members }
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Set(members) => members,
+        }
+    }
+
+    pub fn is_set(&self) -> bool {
+        matches!(self, Self::Set(_))
     }
 }

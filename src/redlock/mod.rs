@@ -119,10 +119,10 @@ impl Redlock {
     /// Lets a live lease last at least `ttl` from now.
     pub async fn extend(&self, locks: impl Into<Locks>, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
         let (begun, locks, of) = (Instant::now(), locks.into(), lease.clone());
-        let result = extend::extend(&self.cluster, locks.key().clone(), lease, ttl).await;
+        let result = extend::extend(&self.cluster, locks.key(&of), lease, ttl).await;
         if let Ok(extended) = &result {
             self.changed(&locks);
-            self.cluster.held().prolong(locks.key().clone(), of, begun + extended.valid_for);
+            self.cluster.held().prolong(locks.key(&of), of, begun + extended.valid_for);
         }
         self.count(
             "extend",
@@ -140,11 +140,11 @@ impl Redlock {
     /// Frees what this lease holds, up to `token` if that is named. May be repeated.
     pub async fn release(&self, locks: impl Into<Locks>, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
         let (locks, of) = (locks.into(), lease.clone());
-        let result = self.freeing(&locks, release::release(&self.cluster, locks.key().clone(), Some(lease), token)).await;
+        let result = self.freeing(&locks, release::release(&self.cluster, locks.key(&of), Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
         if result.is_ok() {
             self.changed(&locks);
-            self.cluster.held().end(locks.key().clone(), of);
+            self.cluster.held().end(locks.key(&of), of);
         }
         self.count(
             "release",
@@ -159,10 +159,10 @@ impl Redlock {
         result
     }
 
-    /// Takes the lock from whoever holds it now. That holder; none if it was free.
-    pub async fn force(&self, key: LockKey) -> Result<Option<Holder>, ForceError> {
+    /// Takes the lock from whoever holds it now. Those holders; none if it was free.
+    pub async fn force(&self, key: LockKey) -> Result<Vec<Holder>, ForceError> {
         let result = force::force(&self.cluster, key.clone()).await;
-        if let Ok(Some(_)) = &result {
+        if result.as_ref().is_ok_and(|holders| !holders.is_empty()) {
             self.changed(&key.clone().into());
             self.cluster.held().end_all_of(&key);
             self.cluster.waiters().freed(&key);
@@ -171,8 +171,8 @@ impl Redlock {
         self.count(
             "force",
             match &result {
-                Ok(Some(_)) => "released",
-                Ok(None) => "not_held",
+                Ok(holders) if holders.is_empty() => "not_held",
+                Ok(_) => "released",
                 Err(ForceError::Contended) => "contended",
                 Err(ForceError::Foreign) => "foreign",
                 Err(ForceError::Release(ReleaseError::HeldByOther | ReleaseError::HeldNewer(_))) => "not_holder",
@@ -184,12 +184,9 @@ impl Redlock {
         result
     }
 
-    /// The locks of the set that the lease has, in the eyes of a majority; none if that knows of none.
+    /// The set of locks that the lease has, if it has any; none if a majority of the nodes knows of none.
     pub async fn set_of(&self, lease: &LeaseId) -> Result<Option<Locks>, InspectError> {
-        Ok(match self.inspect(LockKey::of_set(lease)).await? {
-            Inspected::HeldWith { members, .. } => Some(Locks::of_set(lease, members)),
-            _ => None,
-        })
+        inspect::set_of(&self.cluster, lease).await
     }
 
     /// Who holds the lock, in the eyes of a majority.
@@ -199,7 +196,7 @@ impl Redlock {
             "inspect",
             match &result {
                 Ok(Inspected::Free) => "free",
-                Ok(Inspected::Held(_) | Inspected::HeldWith { .. } | Inspected::Together { .. }) => "held",
+                Ok(Inspected::Held(_) | Inspected::Together { .. }) => "held",
                 Ok(Inspected::Contended) => "contended",
                 Err(InspectError::NoQuorum(_)) => "no_quorum",
                 Err(InspectError::Indeterminate(_)) => "indeterminate",

@@ -25,14 +25,14 @@ pub struct Neighbours {
     said: Mutex<u64>,
     /// A way out through each node.
     ways: Box<[Sender<Said>]>,
-    awaited: Locks,
-    watched: Locks,
+    awaited: Wanted,
+    watched: Wanted,
     metrics: Arc<Metrics>,
 }
 
 /// Locks that somebody in another gateway wants word of, each until when that is believed.
 #[derive(Default)]
-struct Locks {
+struct Wanted {
     until: Mutex<HashMap<LockKey, Instant>>,
     /// How many there are: this is looked at first.
     count: AtomicUsize,
@@ -62,7 +62,7 @@ impl Neighbours {
         };
         let ways = queues.iter().map(way).collect();
         let (own, said) = (rand::random(), Mutex::default());
-        let neighbours = Arc::new(Self { own, said, ways, awaited: Locks::default(), watched: Locks::default(), metrics });
+        let neighbours = Arc::new(Self { own, said, ways, awaited: Wanted::default(), watched: Wanted::default(), metrics });
         tokio::spawn(Arc::clone(&neighbours).listen(hears, waiters, watchers));
         neighbours
     }
@@ -150,7 +150,7 @@ impl Heard {
     }
 }
 
-impl Locks {
+impl Wanted {
     fn add(&self, key: LockKey) {
         let now = Instant::now();
         let mut until = self.until.lock().expect("no code panics while it holds this");
@@ -225,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn somebody_is_believed_to_wait_for_a_while_and_told_once() {
-        let awaited = Locks::default();
+        let awaited = Wanted::default();
         assert!(!awaited.take(&key("a")) && !awaited.has(&key("a")));
         awaited.add(key("a"));
         awaited.add(key("b"));
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn there_is_a_bound_and_what_is_over_makes_room() {
-        let awaited = Locks::default();
+        let awaited = Wanted::default();
         (0..=MAX_LOCKS).for_each(|n| awaited.add(key(&n.to_string())));
         assert!(awaited.take(&key("0")) && !awaited.take(&key(&MAX_LOCKS.to_string())));
         advance(BELIEVED).await;

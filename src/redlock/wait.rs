@@ -32,6 +32,9 @@ const FRESH: Duration = Duration::from_millis(50);
 /// A record ends by its node's clock, which is read in whole milliseconds.
 const AFTER_THE_END: Duration = Duration::from_millis(3);
 
+/// How long others who would share a lock are held back for one who waits to have it alone, and who tries more often.
+const HOLDS_BACK: Duration = Duration::from_secs(1);
+
 /// Waits for up to `wait` for one's turn and the lock. While it waits it is small: what an attempt takes is allocated for the
 /// attempt. Dropping the future leaves the line and undoes what was begun.
 ///
@@ -40,40 +43,41 @@ const AFTER_THE_END: Duration = Duration::from_millis(3);
 pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, wait: Duration) -> Result<Acquired, WaitError> {
     let begun = Instant::now();
     let give_up = begun + wait;
-    request.waits = true;
-    // A repeat is told of its own lease, and does not wait for it to end.
-    if request.lease.is_some() {
+    let mut of = request.locks.each()[0].clone();
+    // A repeat is told of its own lease, and does not wait for its turn.
+    if request.lease.is_some() && cluster.waiters().any_for(&of) {
         match Box::pin(acquire(cluster, (*request).clone())).await {
-            Err(AcquireError::Held(holder)) if !is_its_own(holder.as_ref(), &request) => {}
+            Err(error) if is_worth_waiting(&error, &request) => {}
             other => return Ok(other?),
         }
     }
-    let mut of = request.locks.each()[0].clone();
     let mut place = cluster.waiters().join(&of)?;
+    let mut is_crowded = false;
     loop {
         match place.step()? {
             Step::Try { freed } => {
                 let tried = Instant::now();
+                request.holds_back = give_up.saturating_duration_since(tried).min(HOLDS_BACK);
                 match Box::pin(acquire(cluster, (*request).clone())).await {
                     Ok(mut acquired) => {
                         acquired.waited = tried - begun;
                         let left = Some(request.ttl.get().saturating_sub(tried.elapsed()));
                         let ballot = Some(acquired.grant.fencing_token.ballot());
-                        let holder = Holder { ballot, owner: request.owner.clone(), left, ..Holder::default() };
-                        let pause = match request.mode {
-                            Mode::Exclusive => pause(Some(&holder), false, cluster.clock().estimate_us()),
-                            // There may be room for the next as well.
-                            Mode::Shared | Mode::Slot(_) => Duration::ZERO,
-                        };
+                        let is_shared = request.mode != Mode::Exclusive;
+                        let holder = Holder { ballot, owner: request.owner.clone(), left, is_shared, member: None };
+                        // There may be room for the next as well.
+                        let pause = if is_shared { Duration::ZERO } else { pause(Some(&holder), false, cluster.clock().estimate_us()) };
                         place.won(holder, pause);
                         return Ok(acquired);
                     }
-                    Err(AcquireError::Held(holder)) => {
+                    Err(error) if is_worth_waiting(&error, &request) => {
+                        is_crowded = matches!(error, AcquireError::Crowded(_));
+                        let (AcquireError::Held(holder) | AcquireError::Crowded(holder)) = error else { return Err(error.into()) };
                         let written_us = holder.as_ref().and_then(|holder| holder.ballot).map_or(0, |ballot| ballot.micros());
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;
                         let pause = pause(holder.as_ref(), is_fresh, now_us);
-                        let in_the_way = holder.as_ref().and_then(|holder| request.locks.members().get(holder.member.checked_sub(1)?));
+                        let in_the_way = holder.as_ref().and_then(|holder| request.locks.members().get(holder.member?));
                         if let Some(other) = in_the_way.filter(|other| **other != of) {
                             of = other.clone();
                             drop(place);
@@ -92,15 +96,20 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
         }
         if give_up <= Instant::now() {
             // Whoever it was that saw the holder, it may have wanted this lock only.
-            let member = request.locks.members().iter().position(|member| *member == of).map_or(0, |at| at + 1);
-            return Err(AcquireError::Held(place.holder().map(|holder| Holder { member, ..holder })).into());
+            let member = request.locks.members().iter().position(|member| *member == of);
+            let holder = place.holder().map(|holder| Holder { member, ..holder });
+            return Err(if is_crowded { AcquireError::Crowded(holder) } else { AcquireError::Held(holder) }.into());
         }
     }
 }
 
-/// What is in the way is what the lease itself has: another set of locks, which no waiting will end.
-fn is_its_own(holder: Option<&Holder>, request: &AcquireRequest) -> bool {
-    !request.locks.members().is_empty() && holder.is_some_and(|holder| holder.member == 0)
+/// What is in the way ends at some time. Another set of locks that the lease itself has does not, for want of a wait.
+fn is_worth_waiting(error: &AcquireError, request: &AcquireRequest) -> bool {
+    match error {
+        AcquireError::Held(Some(holder)) => !request.locks.is_set() || holder.member.is_some(),
+        AcquireError::Held(None) | AcquireError::Crowded(_) => true,
+        AcquireError::OtherLimit { .. } | AcquireError::NoQuorum(_) | AcquireError::Indeterminate(_) => false,
+    }
 }
 
 /// How long a lock that was tried in vain is left alone. Not the same for all who wait for it in other gateways: half to one

@@ -53,7 +53,7 @@ struct Line {
     try_at: Instant,
     /// Who held it when it was tried, and when that was.
     holder: Option<(Holder, Instant)>,
-    /// How often somebody in the line has got it.
+    /// How often somebody in the line has got it, alone.
     won: u64,
     /// Since when nobody else has had it in between; none if somebody else has it.
     ours_since: Option<Instant>,
@@ -242,10 +242,11 @@ impl Place {
         })
     }
 
-    /// The lock is ours, as `holder` describes: the next is to try after `pause`, or when it is freed.
+    /// The lock is ours, as `holder` describes: the next is to try after `pause`, or when it is freed. Where it is shared the
+    /// next may get it as well, and what was freed before is free for it still.
     pub fn won(&self, holder: Holder, pause: Duration) {
         self.in_line(&mut self.waiters.lines(), |line| {
-            line.won += 1;
+            line.won += u64::from(!holder.is_shared);
             line.ours_since.get_or_insert_with(Instant::now);
             line.try_at = Instant::now() + pause;
             line.see(Some(holder));
@@ -275,6 +276,10 @@ impl Drop for Place {
             let at = line.turns.iter().position(|turn| Arc::ptr_eq(turn, &self.turn)).expect("its turn is in the line until it is dropped");
             line.turns.remove(at);
             if at == 0 {
+                // Where some share the lock the next may be let in where this one was not.
+                if line.holder.as_ref().is_some_and(|(holder, _)| holder.is_shared) {
+                    line.try_at = Instant::now();
+                }
                 line.tell_first();
             }
             line.turns.is_empty()
@@ -340,6 +345,25 @@ mod tests {
         waiters.freed_since(&key("a"), 1);
         assert!(is_told(&second));
         assert_eq!(second.step(), Ok(Step::Try { freed: 1 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_some_share_the_lock_the_next_is_to_try_at_once() {
+        let waiters = waiters();
+        let [first, second, third] = [(); 3].map(|()| waiters.join(&key("a")).unwrap());
+        let shared = || Holder { is_shared: true, left: Some(10 * SECOND), ..Holder::default() };
+        first.lost(Some(shared()), 0, SECOND);
+        // It gives up, and may have wanted the lock alone.
+        drop(first);
+        assert_eq!(second.step(), Ok(Step::Try { freed: 0 }));
+        assert_eq!(waiters.freed(&key("a")), 0);
+        second.won(shared(), Duration::ZERO);
+        drop(second);
+        assert_eq!(third.step(), Ok(Step::Try { freed: 1 }));
+        third.lost(Some(shared()), 1, SECOND);
+        // The release that was told above is complete, and what it freed nobody has got.
+        waiters.freed_since(&key("a"), 0);
+        assert_eq!(third.step(), Ok(Step::Try { freed: 2 }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use tracing::error;
 use super::{PROBLEM_JSON, Problem};
 
 pub async fn no_such_route(uri: Uri) -> Problem {
-    not_found(&uri, "locks are at /locks/{key}, the documentation is at /docs")
+    not_found(&uri, "locks are at /locks/{key}, semaphores at /semaphores/{key}, the documentation is at /docs")
 }
 
 pub async fn no_such_operation(uri: Uri) -> Problem {

@@ -36,7 +36,7 @@ pub enum BodyProblem {
     /// `body_timeout`: the body was not complete after 10 s.
     #[response(status = 408, content_type = "application/problem+json")]
     TooSlow(ProblemBody),
-    /// `body_too_large`: options need less than 16 KiB.
+    /// `body_too_large`: options need less than 64 KiB.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(ProblemBody),
     /// `unsupported_media_type`: a body must be `application/json`.

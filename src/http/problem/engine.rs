@@ -9,33 +9,46 @@ use crate::http::body::HolderBody;
 use crate::lease::{Holder, Mode};
 use crate::redlock::{AcquireError, ExtendError, ForceError, InspectError, ListError, Locks, NoPlace, ReleaseError, WaitError};
 
-const HELD_BY_OTHER: &str = "Another lease holds the lock; it stays as it is. The lease that you named is over, or was never granted.";
+const HELD_BY_OTHER: &str =
+    "Another lease holds the lock, or one of the locks; it stays as it is. The lease that you named is over, or was never granted.";
 
-impl From<AcquireError> for Problem {
-    fn from(error: AcquireError) -> Self {
-        let locked = |detail: &str| Self::new(StatusCode::LOCKED, "locked", "Locked", detail);
+impl Problem {
+    /// What was in the way of an acquire of `locks` in `mode`.
+    pub fn not_acquired(error: WaitError, locks: &Locks, mode: Mode) -> Self {
+        let too_many = |detail: String| {
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many waiters", detail).retry_after(Duration::from_secs(1))
+        };
+        let error = match error {
+            WaitError::Acquire(error) => error,
+            WaitError::NoPlace(NoPlace::Closed) => return Self::draining(),
+            WaitError::NoPlace(NoPlace::LineIsFull { max }) => {
+                return too_many(format!(
+                    "{max} requests wait for this in this gateway, as many as max_waiters_per_lock allows. Try again in a moment, or without wait."
+                ));
+            }
+            WaitError::NoPlace(NoPlace::AllAreFull { max }) => {
+                return too_many(format!(
+                    "{max} requests wait in this gateway, as many as max_waiters allows. Ask another one, or try again in a moment."
+                ));
+            }
+        };
         match error {
-            AcquireError::Held(Some(holder)) => locked("The lock is held by another. Try again when it has expired or was released.")
-                .retry_after(left(Some(&holder)))
-                .holder(Some(HolderBody::from(&holder))),
-            AcquireError::Held(None) => locked("Several callers ask for the lock at once and this one did not get it. Try again in a moment.")
-                .retry_after(Duration::from_secs(1)),
-            AcquireError::OtherLimit { limit, holder } => Self::new(
-                StatusCode::CONFLICT,
-                "limit_differs",
-                "Another limit",
-                format!("Those who hold the semaphore agree on limit={limit}. Use that, or wait until all of them are gone."),
-            )
-            .retry_after(left(holder.as_ref()))
-            .holder(holder.as_ref().map(HolderBody::from)),
-            AcquireError::Crowded(holder) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_holders",
-                "Too many holders",
-                format!("{} callers share the lock, as many as may. Try again when one of them has left.", Mode::MAX_TOGETHER),
-            )
-            .retry_after(left(holder.as_ref()))
-            .holder(holder.as_ref().map(HolderBody::from)),
+            AcquireError::Held(Some(holder)) => Self::held(&holder, locks, mode),
+            AcquireError::Held(None) => {
+                let detail = "Several callers ask for it at once and this one did not get it. Try again in a moment.";
+                Self::new(StatusCode::LOCKED, "locked", "Locked", detail).retry_after(Duration::from_secs(1))
+            }
+            AcquireError::OtherLimit { limit, holder } => {
+                let detail = format!(
+                    "limit={} was given, and those who hold the semaphore agree on limit={limit}. Use that, or wait until all of them are gone.",
+                    mode.limit()
+                );
+                Self::new(StatusCode::CONFLICT, "limit_differs", "Another limit", detail).held_by(holder.as_ref(), mode)
+            }
+            AcquireError::Crowded(holder) => {
+                let detail = format!("{} callers share the lock, as many as may. Try again when one of them has left.", Mode::MAX_TOGETHER);
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_holders", "Too many holders", detail).held_by(holder.as_ref(), mode)
+            }
             AcquireError::NoQuorum(shortfall) => {
                 Self::no_quorum(shortfall, "Too few nodes could vote, so nobody can get a lock now; nothing is held. GET /nodes says why.")
             }
@@ -45,50 +58,45 @@ impl From<AcquireError> for Problem {
             ),
         }
     }
-}
 
-/// How long the holder may stay.
-fn left(holder: Option<&Holder>) -> Duration {
-    holder.and_then(|holder| holder.left).unwrap_or(Duration::from_secs(1))
-}
-
-impl From<WaitError> for Problem {
-    fn from(error: WaitError) -> Self {
-        let too_many = |detail: String| {
-            Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many waiters", detail).retry_after(Duration::from_secs(1))
-        };
-        match error {
-            WaitError::Acquire(error) => error.into(),
-            WaitError::NoPlace(NoPlace::Closed) => Self::draining(),
-            WaitError::NoPlace(NoPlace::LineIsFull { max }) => too_many(format!(
-                "{max} requests wait for this lock in this gateway, as many as max_waiters_per_lock allows. Try again in a moment, or without wait."
-            )),
-            WaitError::NoPlace(NoPlace::AllAreFull { max }) => too_many(format!(
-                "{max} requests wait for locks in this gateway, as many as max_waiters allows. Ask another one, or try again in a moment."
-            )),
+    fn held(holder: &Holder, locks: &Locks, mode: Mode) -> Self {
+        let locked = |detail: String| Self::new(StatusCode::LOCKED, "locked", "Locked", detail);
+        if let Some(key) = holder.member.and_then(|member| locks.members().get(member)) {
+            let detail = "is held by another, so that none of them was taken. Try again when it has expired or was released.";
+            return locked(format!("The lock {:?} {detail}", key.as_str())).held_by(Some(holder), mode);
+        }
+        if locks.is_set() {
+            let detail = "The lease with this lease_id has another set of locks. Release that, or use another lease_id.";
+            return Self::new(StatusCode::CONFLICT, "lease_in_use", "Lease in use", detail);
+        }
+        match mode {
+            Mode::Slot(_) => locked("Every slot is taken. Try again when one was given back.".into()).held_by(Some(holder), mode),
+            // It is shared, and no holder is in the way.
+            Mode::Shared if holder.is_shared && holder.ballot.is_none() => {
+                let detail = "Somebody waits who wants the lock alone, and nobody else is let in to share it until then. Try again in a moment.";
+                locked(detail.into()).retry_after(holder.left.unwrap_or_default())
+            }
+            Mode::Exclusive | Mode::Shared => {
+                locked("The lock is held by another. Try again when it has expired or was released.".into()).held_by(Some(holder), mode)
+            }
         }
     }
-}
 
-impl Problem {
-    /// What is in the way of an acquire of these.
-    pub fn in_the_way(error: WaitError, locks: &Locks) -> Self {
-        let WaitError::Acquire(AcquireError::Held(holder)) = &error else { return error.into() };
-        let member = holder.as_ref().and_then(|holder| locks.members().get(holder.member.checked_sub(1)?));
-        let detail = match (member, holder) {
-            (Some(key), _) => format!(
-                "The lock {:?} is held by another, so that none of them was taken. Try again when it has expired or was released.",
-                key.as_str()
-            ),
-            (None, Some(_)) if !locks.members().is_empty() => {
-                let detail = "The lease with this lease_id has another set of locks. Release that, or use another lease_id.";
-                return Self::new(StatusCode::CONFLICT, "lease_in_use", "Lease in use", detail);
-            }
-            (None, Some(_)) if locks.key().is_our_own() => "Every slot is taken. Try again when one was given back.".to_owned(),
-            _ => return error.into(),
-        };
-        let holder = holder.as_ref();
-        Self::new(StatusCode::LOCKED, "locked", "Locked", detail).retry_after(left(holder)).holder(holder.map(HolderBody::from))
+    /// With who it is and until when it may stay.
+    fn held_by(self, holder: Option<&Holder>, mode: Mode) -> Self {
+        let left = holder.and_then(|holder| holder.left).unwrap_or(Duration::from_secs(1));
+        self.retry_after(left).holder(holder.map(|holder| HolderBody::beside(holder, mode)))
+    }
+
+    /// Nobody holds several locks under the lease.
+    pub fn no_such_set() -> Self {
+        Self::lease_expired(
+            "No locks are held together under this lease, which is over or was never granted. One that was acquired alone is extended by its name.",
+        )
+    }
+
+    fn lease_expired(detail: &str) -> Self {
+        Self::new(StatusCode::GONE, "lease_expired", "Lease expired", detail)
     }
 }
 
@@ -96,11 +104,8 @@ impl From<ExtendError> for Problem {
     fn from(error: ExtendError) -> Self {
         match error {
             ExtendError::HeldByOther => Self::not_holder(HELD_BY_OTHER),
-            ExtendError::Expired => Self::new(
-                StatusCode::GONE,
-                "lease_expired",
-                "Lease expired",
-                "The lease is gone, by its ttl or by a release, and was not made anew. Stop what it protected, then acquire again.",
+            ExtendError::Expired => Self::lease_expired(
+                "The lease is gone, by its ttl, its max_lifetime or a release, and was not made anew. Stop what it protected, then acquire again.",
             ),
             ExtendError::NoQuorum(shortfall) => {
                 Self::no_quorum(shortfall, "Too few nodes could answer; the lease keeps the deadline that it had. GET /nodes says why.")
@@ -120,7 +125,7 @@ impl From<ReleaseError> for Problem {
         match error {
             ReleaseError::HeldByOther => Self::not_holder(HELD_BY_OTHER),
             ReleaseError::HeldNewer(token) => Self::not_holder(format!(
-                "The lease holds the lock under the newer fencing token {}, and keeps it. To release it, name that token or none.",
+                "The lease is held under the newer fencing token {}, and stays. To release it, name that token or none.",
                 token.get()
             )),
             ReleaseError::NotBegun(shortfall) => Self::no_quorum(

@@ -30,9 +30,9 @@ impl VotingScript {
     pub fn new(agreement: &Agreement, lock_prefix: String) -> Self {
         let [window, step_back, lag] = [agreement.window, Agreement::STEP_BACK, Agreement::HIGH_WATER_LAG].map(|duration| duration.as_micros());
         let (keep, locks) = (agreement.fence_keep().as_millis(), lock_prefix.len());
-        let (awaited, together) = (Agreement::AWAITED.as_millis(), Mode::MAX_TOGETHER);
+        let (longest, together) = (agreement.max_ttl.as_millis(), Mode::MAX_TOGETHER);
         let settings = format!(
-            "local W, B, G, KEEP, FENCES, LOCKS, AWAITED, TOGETHER = {window}, {step_back}, {lag}, '{keep}', '{FENCE_PREFIX}', {locks}, {awaited}, {together}\n{}",
+            "local W, B, G, KEEP, FENCES, LOCKS, LONGEST, TOGETHER = {window}, {step_back}, {lag}, '{keep}', '{FENCE_PREFIX}', {locks}, {longest}, {together}\n{}",
             include_str!("scripts/batch.lua")
         );
         let sha = redis::Script::new(&settings).get_hash().to_owned();
@@ -67,7 +67,7 @@ impl VotingScript {
 
     fn arguments(&self, call: &mut Cmd, command: &Arc<Command>, text: &mut String) {
         match &**command {
-            Command::Acquire(Acquire { lease, attempt, ballot, over, ttl, owner, lifetime, mode, waits, members, .. }) => {
+            Command::Acquire(Acquire { lease, attempt, ballot, over, ttl, owner, lifetime, mode, holds_back, members, .. }) => {
                 let of = |members: Arc<[LockKey]>| LockRecord {
                     ballot: *ballot,
                     attempt: Some(*attempt),
@@ -86,9 +86,9 @@ impl VotingScript {
                     call.arg(over.map_or("", |over| digits(text, over)));
                 }
                 match verb {
-                    "O" => drop(call.arg(if *waits { "1" } else { "" })),
+                    "O" => drop(call.arg(holds_back.as_millis() as u64)),
                     "T" => drop(call.arg(mode.slot()).arg(mode.limit())),
-                    "M" => drop(call.arg(members.len())),
+                    "M" => drop(call.arg(holds_back.as_millis() as u64).arg(members.len())),
                     _ => {}
                 }
             }
@@ -195,7 +195,7 @@ impl VotingScript {
 fn verb(command: &Command) -> &'static str {
     match command {
         Command::Acquire(Acquire { members, .. }) if !members.is_empty() => "M",
-        Command::Acquire(Acquire { mode: Mode::Exclusive, over: None, waits: false, .. }) => "A",
+        Command::Acquire(Acquire { mode: Mode::Exclusive, over: None, holds_back: Duration::ZERO, .. }) => "A",
         Command::Acquire(Acquire { mode: Mode::Exclusive, .. }) => "O",
         Command::Acquire(_) => "T",
         Command::Extend { key, .. } => {
@@ -303,7 +303,7 @@ fn holder(detail: &Value) -> Result<Holder, Garbled> {
     let record = text(part(detail, 1)?)?.and_then(LockRecord::parse);
     let is_shared = part(detail, 2).ok().map(text).transpose()?.flatten() == Some("1");
     let (ballot, owner) = record.map_or((None, None), |record| (Some(record.ballot), record.owner));
-    Ok(Holder { ballot, owner, left, is_shared, member: usize::from(number(detail, 3)?) })
+    Ok(Holder { ballot, owner, left, is_shared, member: usize::from(number(detail, 3)?).checked_sub(1) })
 }
 
 /// Those who hold a lock together, whose leases are not over.
@@ -311,7 +311,7 @@ fn together_as_seen(together: &Together, now_ms: u64) -> InspectVote {
     let seen = |sharer: &Sharer| {
         let LockRecord { ballot, lease, owner, .. } = sharer.record.clone();
         let left = Some(Duration::from_millis(sharer.expires_ms - now_ms));
-        Sharing { lease, slot: sharer.slot, holder: Holder { ballot: Some(ballot), owner, left, is_shared: true, member: 0 } }
+        Sharing { lease, slot: sharer.slot, holder: Holder { ballot: Some(ballot), owner, left, is_shared: true, member: None } }
     };
     InspectVote::of_together(together.limit, together.live(now_ms).map(seen).collect())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Batch, State, holder, millis, sharer_as_holder};
 use crate::lease::{AcquireVote, Ballot, Holder, LockKey, Mode, Slots};
 use crate::node::record::{Sharer, Together};
-use crate::node::{Acquire, Agreement, Fence, LockRecord, Record};
+use crate::node::{Acquire, Fence, LockRecord, Record};
 
 /// What a lock is to an acquire, before anything is written.
 enum Finding {
@@ -45,9 +45,7 @@ impl State {
         let key = &acquire.key;
         match self.find(batch, key, acquire) {
             Finding::Refused(vote) => {
-                if acquire.waits && acquire.mode == Mode::Exclusive {
-                    self.hold_back_others(batch, key);
-                }
+                self.hold_back_others(batch, key, acquire);
                 vote
             }
             Finding::Done => AcquireVote::Accepted,
@@ -75,7 +73,10 @@ impl State {
         let (mut floor, mut mine, mut clear) = (None, Vec::<Mine>::new(), Vec::new());
         for (at, key) in keys.iter().enumerate() {
             match self.find(batch, key, acquire) {
-                Finding::Refused(AcquireVote::Busy(holder)) => return AcquireVote::Busy(Holder { member: at, ..holder }),
+                Finding::Refused(AcquireVote::Busy(holder)) => {
+                    self.hold_back_others(batch, key, acquire);
+                    return AcquireVote::Busy(Holder { member: at.checked_sub(1), ..holder });
+                }
                 Finding::Refused(AcquireVote::Stale { floor: own }) => floor = floor.max(Some(own)),
                 Finding::Refused(vote) => return vote,
                 // All were written at once, and its own record first.
@@ -111,7 +112,8 @@ impl State {
                 let left_ms = held.expires_ms - batch.now_ms();
                 // A set's own record is of these locks, or the lease is another set's.
                 let is_other_set = *key == acquire.key && old.members != acquire.members;
-                if old.lease != acquire.lease || acquire.mode != Mode::Exclusive || is_other_set {
+                let is_own = old.lease == acquire.lease && !old.lifetime.is_over(left_ms);
+                if !is_own || acquire.mode != Mode::Exclusive || is_other_set {
                     return Finding::Refused(AcquireVote::Busy(holder(old, left_ms)));
                 }
                 again(old, left_ms, 0, acquire)
@@ -120,11 +122,12 @@ impl State {
         }
     }
 
-    /// Nobody else is to share the lock for a while, so that it can be had alone.
-    fn hold_back_others(&mut self, batch: &Batch, key: &LockKey) {
+    /// Nobody else is to share the lock for a while, if one who waits wants it alone.
+    fn hold_back_others(&mut self, batch: &Batch, key: &LockKey, acquire: &Acquire) {
         let mut together = self.together(batch, key);
-        if together.live(batch.now_ms()).next().is_some() {
-            together.awaited_ms = batch.now_ms() + millis(Agreement::AWAITED);
+        let wants_it_alone = acquire.mode == Mode::Exclusive && !acquire.holds_back.is_zero();
+        if wants_it_alone && together.live(batch.now_ms()).next().is_some() {
+            together.awaited_ms = together.awaited_ms.max(batch.now_ms() + millis(acquire.holds_back));
             self.set_together(batch, key, together);
         }
     }
@@ -183,12 +186,14 @@ fn find_among(together: &Together, now_ms: u64, acquire: &Acquire) -> Finding {
     }
     let taken = || together.live(now_ms).filter(|sharer| sharer.record.lease != acquire.lease).map(|sharer| sharer.slot).collect::<Slots>();
     let finding = match together.of(&acquire.lease, now_ms) {
+        Some(own) if own.is_over(now_ms) => return Finding::Refused(AcquireVote::Busy(sharer_as_holder(own, now_ms))),
         Some(own) => again(&own.record, own.expires_ms - now_ms, own.slot, acquire),
         None if now_ms <= together.awaited_ms => {
-            let nobody = Holder { left: Some(Duration::from_millis(together.awaited_ms - now_ms)), is_shared: true, ..Holder::default() };
-            return Finding::Refused(AcquireVote::Busy(if is_held { longest() } else { nobody }));
+            // Nobody is in the way, but for so long.
+            let left = Some(Duration::from_millis(together.awaited_ms - now_ms));
+            return Finding::Refused(AcquireVote::Busy(Holder { left, is_shared: true, ..Holder::default() }));
         }
-        None if usize::from(Mode::MAX_TOGETHER) <= together.live(now_ms).count() => return Finding::Refused(AcquireVote::Crowded(longest())),
+        None if together.is_crowded(now_ms) => return Finding::Refused(AcquireVote::Crowded(longest())),
         None => Finding::Clear(Clear::default()),
     };
     if matches!(finding, Finding::Clear(_)) && taken().contains(acquire.mode.slot()) {

@@ -23,8 +23,8 @@ impl State {
                     self.remove_lock(key);
                     self.remove_members(batch, &record, |member| member.ballot <= up_to);
                 }
+                // No fence to raise: it was raised with the lock, and is there as long as it refuses more than the window does.
                 if record.ballot == up_to {
-                    // No fence to raise: it was raised with the lock, and is there as long as it refuses more than the window does.
                     return ReleaseVote::Freed;
                 }
                 ReleaseVote::Freed

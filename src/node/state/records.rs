@@ -128,7 +128,7 @@ mod tests {
                 owner: None,
                 lifetime: Lifetime::default(),
                 mode: Mode::Exclusive,
-                waits: false,
+                holds_back: Duration::ZERO,
                 members: [].into(),
             })
         };

@@ -78,7 +78,7 @@ fn a_head_and_a_body_that_are_too_long_are_counted() {
     let mut client = gateway.client();
     assert!(client.ask("GET", "/livez", &[("X-Long", &long)]).map_or(true, |answer| answer.status == 431));
     eventually("it is counted", || (hits(&gateway, "head") == 1).then_some(()));
-    let length = (17 * 1024).to_string();
+    let length = (65 * 1024).to_string();
     let body = gateway.ask("POST", "/locks/a", &[("Content-Type", "application/json"), ("Content-Length", &length)]);
     assert_eq!((body.problem().1.as_str(), hits(&gateway, "body")), ("body_too_large", 1));
 }

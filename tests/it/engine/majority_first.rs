@@ -1,14 +1,15 @@
 //! A majority is asked first, the rest gets its copies later, or never.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redlockd::lease::FencingToken;
-use redlockd::node::Command;
-use redlockd::redlock::{ReleaseError, Released};
+use redlockd::lease::{FencingToken, InspectVote, LockKey, Mode, Slot};
+use redlockd::node::{Command, Reply};
+use redlockd::redlock::{AcquireRequest, LeaseBounds, ReleaseError, Released};
 use tokio::time::Instant;
 
 use super::fake_node::{FakeNode, Fate};
-use super::{Engine, LOCK, NODE_TIMEOUT, TTL, lease_id, ttl, until};
+use super::{Engine, LOCK, NODE_TIMEOUT, TTL, lease_id, request, ttl, until};
 use crate::support::{Caller, lock_key};
 
 const MS: Duration = Duration::from_millis(1);
@@ -179,4 +180,32 @@ async fn a_lock_that_the_first_all_refuse_is_held_without_asking_the_others() {
     engine.nodes.iter().for_each(|node| drop(node.carry_out(&other.acquire(node.ahead(Duration::ZERO)))));
     assert!(engine.acquire("first").await.is_err());
     assert_eq!(asked(&engine), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_told_to_every_node_at_once_before_the_next_one_is_granted() {
+    let engine = Engine::<5>::start().await;
+    let (semaphore, mode) = (LockKey::of_semaphore(&lock_key(LOCK)), Mode::Slot(Slot { number: 0, limit: 2 }));
+    let slot = AcquireRequest { mode, ..AcquireRequest::of(semaphore.clone(), None, ttl(TTL), None) };
+    engine.redlock.acquire(slot).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    tokio::task::yield_now().await;
+    let has_it = |node: &&Arc<FakeNode>| node.carry_out(&Command::Inspect { key: semaphore.clone() }) != Ok(Reply::Inspect(InspectVote::Free));
+    assert_eq!(engine.nodes.iter().filter(has_it).count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_does_not_outlast_what_bounds_its_lease() {
+    let engine = Engine::<5>::start().await;
+    let bounds = LeaseBounds { max_lifetime: Some(TTL), ..LeaseBounds::default() };
+    let bounded = AcquireRequest { bounds, ..request(LOCK, Some(lease_id("mine"))) };
+    engine.redlock.acquire(bounded).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    assert_eq!(engine.records().len(), 3);
+    // Which sends the copies before it.
+    engine.redlock.extend(lock_key(LOCK), lease_id("mine"), ttl(2 * TTL)).await.unwrap_or_else(|error| panic!("{error:?}"));
+    until("its copies are there", || engine.records().len() == 5).await;
+    for node in &engine.nodes {
+        let view = node.carry_out(&Command::Inspect { key: lock_key(LOCK) });
+        let Ok(Reply::Inspect(InspectVote::Held { holder, .. })) = view else { panic!("not held: {view:?}") };
+        assert!(holder.left.unwrap() <= TTL, "{holder:?}");
+    }
 }

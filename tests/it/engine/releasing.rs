@@ -127,12 +127,12 @@ async fn a_token_of_the_future_reaches_no_further_than_now() {
 #[tokio::test(start_paused = true)]
 async fn a_release_by_force_reaches_the_holder_that_was_seen_and_nobody_after_it() {
     let engine = Engine::<3>::start().await;
-    assert_eq!(engine.redlock.force(lock_key(LOCK)).await, Ok(None));
+    assert_eq!(engine.redlock.force(lock_key(LOCK)).await, Ok(Vec::new()));
     let token = engine.hold("first").await;
     until("every node has it", || engine.records().len() == 3).await;
     // Some time later, when a reach of the present would be further than that token.
     tokio::time::sleep(Duration::from_millis(20)).await;
-    let holder = engine.redlock.force(lock_key(LOCK)).await.unwrap().unwrap();
+    let holder = engine.redlock.force(lock_key(LOCK)).await.unwrap().remove(0);
     assert_eq!(holder.ballot.map(Ballot::micros), Some(token));
     until("every node was told", || engine.records().is_empty()).await;
     for node in &engine.nodes {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redlockd::lease::{FencingToken, Holder};
+use redlockd::lease::{FencingToken, Holder, Mode};
 use redlockd::node::Command;
-use redlockd::redlock::{AcquireError, Acquired, Redlock, Released, WaitError};
+use redlockd::redlock::{AcquireError, AcquireRequest, Acquired, Redlock, Released, WaitError};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 
@@ -178,4 +178,55 @@ async fn whoever_leaves_the_line_leaves_nothing_behind() {
     assert!(begun.elapsed() < 100 * MS, "{:?}", begun.elapsed());
     until("its copies are there", || engine.records().len() == 5).await;
     assert_eq!(engine.redlock.cluster().waiters().count(), 0);
+}
+
+/// To share the lock.
+fn shared(lease: &str) -> AcquireRequest {
+    AcquireRequest { mode: Mode::Shared, ..request(LOCK, Some(lease_id(lease))) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_wants_it_alone_holds_others_back_no_longer_than_it_waits() {
+    let engine = Engine::<5>::start().await;
+    engine.redlock.acquire(shared("first")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    let begun = Instant::now();
+    let alone = wait_for(&engine.redlock, "alone", 100 * MS).await;
+    let Err(AcquireError::Held(Some(holder))) = engine.redlock.acquire(shared("refused")).await else { panic!("it is let in") };
+    assert!(holder.is_shared);
+    let redlock = engine.redlock.clone();
+    let behind = tokio::spawn(async move { redlock.wait_for(shared("behind"), MINUTE).await });
+    got(behind).await;
+    assert!(alone.await.unwrap().is_err());
+    assert!((100 * MS..110 * MS).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_out_of_turn_holds_nobody_back_who_came_before() {
+    let engine = Engine::<5>::start().await;
+    engine.redlock.acquire(shared("first")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    let before = engine.redlock.cluster().waiters().join(&lock_key(LOCK)).unwrap();
+    let alone = wait_for(&engine.redlock, "alone", MINUTE).await;
+    until("it asked, lest it is a repeat, and is in the line", || engine.redlock.cluster().waiters().count() == 2).await;
+    engine.redlock.acquire(shared("second")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    drop(before);
+    let holds_back = |command: &Command| matches!(command, Command::Acquire(acquire) if !acquire.holds_back.is_zero());
+    until("it is its turn", || engine.nodes.iter().any(|node| node.commands().iter().any(holds_back))).await;
+    alone.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_is_waited_for() {
+    let engine = Engine::<3>::start().await;
+    for n in 0..Mode::MAX_TOGETHER {
+        engine.redlock.acquire(shared(&format!("reader-{n}"))).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    }
+    let wait_for = |lease: &'static str, wait| {
+        let redlock = engine.redlock.clone();
+        tokio::spawn(async move { redlock.wait_for(shared(lease), wait).await })
+    };
+    assert!(matches!(wait_for("brief", 10 * MS).await.unwrap(), Err(WaitError::Acquire(AcquireError::Crowded(Some(_))))));
+    let waiting = wait_for("patient", MINUTE);
+    until("it waits", || engine.redlock.cluster().waiters().count() == 1).await;
+    engine.redlock.release(lock_key(LOCK), lease_id("reader-7"), None).await.unwrap();
+    got(waiting).await;
 }

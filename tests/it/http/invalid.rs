@@ -149,11 +149,11 @@ async fn a_body_of_another_type_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_above_16_kib_is_refused() {
+async fn a_body_above_64_kib_is_refused() {
     let gateway = TestRouter::embedded().await;
-    let body = format!("{{}}{}", " ".repeat(16 * 1024 - 1));
+    let body = format!("{{}}{}", " ".repeat(64 * 1024 - 1));
     let lease = |method| gateway.ask(method, "/locks/a").lease(MINE);
-    let words = "The body is larger than 16384 bytes";
+    let words = "The body is larger than 65536 bytes";
     let table = vec![
         (gateway.post("/locks/a").json(&body), words),
         (lease(Method::PUT).json(&body), words),
@@ -161,7 +161,7 @@ async fn a_body_above_16_kib_is_refused() {
         (gateway.get("/locks").json(&body), words),
     ];
     assert_refused(&gateway, 413, "body_too_large", table).await;
-    gateway.post("/locks/a").json(&body[..16 * 1024]).ok().await;
+    gateway.post("/locks/a").json(&body[..64 * 1024]).ok().await;
 }
 
 #[tokio::test(start_paused = true)]

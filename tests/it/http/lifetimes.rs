@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{RedisServer, TestRouter};
+use crate::support::{RedisServer, TestRouter, eventually_async};
 
 #[tokio::test]
 async fn what_bounds_a_lease_is_kept_by_the_nodes() {
@@ -41,14 +41,35 @@ async fn a_lock_of_a_holder_that_died_is_had_after_the_delay() {
 async fn bounds_that_make_no_sense_are_refused() {
     let gateway = TestRouter::embedded().await;
     for (query, says) in [
-        ("ttl=30s&max_lifetime=10s", "max_lifetime: it must not be shorter than the ttl"),
-        ("max_lifetime=0s", "max_lifetime"),
-        ("ttl=4m&lock_delay=2m", "lock_delay: with this ttl it is at most 1m"),
-        ("ttl=10s&min_hold=20s", "min_hold: it is at most the ttl"),
+        ("ttl=30s&max_lifetime=10s", "max_lifetime: 10s is not allowed here, 30s to 8760h are: not shorter than the ttl"),
+        ("max_lifetime=0s", "max_lifetime: 0s"),
+        ("max_lifetime=18446744073709551615s", "max_lifetime: 18446744073709551615s is not allowed"),
+        ("ttl=4m&lock_delay=2m", "lock_delay: 2m is not allowed here, 0ms to 1m are: together with the ttl it is max_ttl at most"),
+        ("ttl=10s&min_hold=20s", "min_hold: 20s is not allowed here, 1ms to 10s are"),
+        ("min_hold=0s", "min_hold: 0s"),
         ("mode=shared&min_hold=1s", "for who has the lock alone"),
         ("min_hold=soon", "min_hold: \"soon\" is not a duration"),
     ] {
         gateway.post(&format!("/locks/a?{query}")).problem(400, "invalid_request").await.assert_says(says, query);
     }
     gateway.post("/semaphores/a?limit=2&min_hold=1s").problem(400, "invalid_request").await;
+}
+
+#[tokio::test]
+async fn a_lease_is_over_in_its_delay() {
+    let gateway = TestRouter::embedded().await;
+    let lease = "the-first-one-----";
+    gateway.post(&format!("/locks/a?ttl=100ms&max_lifetime=100ms&lock_delay=20s&lease_id={lease}")).ok().await;
+    // However often it is asked, this is never an extended lease for longer than it may live.
+    let over = async || {
+        let answer = gateway.put("/locks/a?ttl=30s").lease(lease).send().await;
+        if answer.status == 200 {
+            assert!(answer.u64("valid_for_ms") <= 100, "{}", answer.text);
+            return None;
+        }
+        Some(answer)
+    };
+    let answer = eventually_async("it is over", over).await;
+    assert_eq!((answer.status, answer.str("code")), (410, "lease_expired"));
+    gateway.post(&format!("/locks/a?lease_id={lease}")).problem(423, "locked").await;
 }

@@ -18,7 +18,10 @@ async fn a_path_that_leads_nowhere_is_not_found() {
 async fn what_is_not_found_is_named_without_its_query() {
     let gateway = TestRouter::embedded().await;
     let answer = gateway.put(&format!("/lock/a?lease_id={MINE}")).problem(404, "not_found").await;
-    assert_eq!(answer.str("detail"), "There is nothing at \"/lock/a\"; locks are at /locks/{key}, the documentation is at /docs.");
+    assert_eq!(
+        answer.str("detail"),
+        "There is nothing at \"/lock/a\"; locks are at /locks/{key}, semaphores at /semaphores/{key}, the documentation is at /docs."
+    );
 }
 
 #[tokio::test]

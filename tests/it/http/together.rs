@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{RedisServer, TestRouter};
+use crate::support::{RedisServer, TestRouter, eventually_async};
 
 const FIRST: &str = "the-first-one-----";
 const SECOND: &str = "the-second-one----";
@@ -52,6 +52,7 @@ async fn a_writer_that_waits_is_let_in_before_readers_that_come_later() {
         let later = async {
             // Word of the waiting writer is on the nodes once a new reader is refused.
             while gateway.post("/locks/a?mode=shared&ttl=1s").send().await.status == 200 {}
+            gateway.post("/locks/a?mode=shared").problem(423, "locked").await.assert_says("Somebody waits who wants the lock alone", "a writer");
             let late = async { gateway.post("/locks/a?mode=shared&wait=20s").ok().await.u64("fencing_token") };
             let leave = async { gateway.delete("/locks/a").lease(reader.str("lease_id")).ok().await };
             tokio::join!(late, leave).0
@@ -91,7 +92,9 @@ async fn as_many_have_a_slot_as_there_are() {
         assert_eq!(numbers, [1, 2, 3]);
         assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
         gateway.post("/semaphores/s?limit=3").problem(423, "locked").await.assert_says("Every slot is taken", "a full semaphore");
-        gateway.post("/semaphores/s?limit=4").problem(409, "limit_differs").await.assert_says("limit=3", "another limit");
+        let other = gateway.post("/semaphores/s?limit=4").problem(409, "limit_differs").await;
+        other.assert_says("limit=4 was given, and those who hold the semaphore agree on limit=3", "another limit");
+        assert!(other["holder"]["mode"].is_null(), "{}", other.text);
         // A repeat has the slot that it had.
         let again = gateway.post("/semaphores/s?limit=3&lease_id=lease-of-holder-1").ok().await;
         assert_eq!((again.u64("slot"), again.u64("fencing_token")), (slots[1], tokens[1]));
@@ -106,6 +109,7 @@ async fn as_many_have_a_slot_as_there_are() {
         // It has nothing to do with the lock of its name, and is none in a list of locks.
         gateway.post("/locks/s").ok().await;
         assert_eq!(gateway.get("/locks").ok().await["locks"].as_array().unwrap().len(), 1);
+        gateway.get("/semaphores/s").header("Accept", "text/event-stream").problem(400, "invalid_request").await;
         gateway.delete("/semaphores/s?force=true&reason=test").ok().await;
         assert_eq!(gateway.get("/semaphores/s").ok().await.u64("held"), 0);
         gateway.post("/semaphores/s?limit=4").ok().await;
@@ -153,9 +157,24 @@ async fn several_locks_are_had_all_or_none() {
         assert_eq!((&released["keys"], &released["released"]), (&json!(["a", "b", "c"]), &json!(true)));
         assert_eq!(gateway.get("/locks").ok().await["locks"], json!([]));
         assert_eq!(gateway.delete("/locks").lease(FIRST).ok().await["released"], json!(false));
-        gateway.put("/locks").lease(FIRST).problem(410, "lease_expired").await;
+        gateway.put("/locks").lease(FIRST).problem(410, "lease_expired").await.assert_says("No locks are held together", "nothing");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_set_is_released_as_far_as_nodes_can_be_reached() {
+    let mut servers = [(); 3].map(|()| RedisServer::start());
+    let gateway = TestRouter::redis(&servers).await;
+    gateway.post("/locks").json(&format!(r#"{{"keys":["a","b"],"lease_id":"{FIRST}"}}"#)).ok().await;
+    eventually_async("it is on all nodes", async || servers.iter().all(|server| server.run(&["EXISTS", "redlockd:lock:a"])).then_some(())).await;
+    servers[1..].iter_mut().for_each(RedisServer::kill);
+    // What was on its way to those that are gone is lost, and what comes after that is not sent.
+    assert_eq!(gateway.put("/locks").lease(FIRST).send().await.status, 503);
+    let answer = gateway.delete("/locks").lease(FIRST).send().await;
+    answer.assert_says("goes on in the background", "a release");
+    assert_eq!(answer.status, 503);
+    assert!(!servers[0].run::<bool>(&["EXISTS", "redlockd:lock:a"]));
 }
 
 #[tokio::test]
@@ -213,9 +232,9 @@ async fn which_locks_are_wanted_is_said_clearly() {
     for (body, says) in [
         ("{}", "1 to 16"),
         (r#"{"keys":[]}"#, "1 to 16"),
-        (many.as_str(), "1 to 16"),
-        (r#"{"keys":"a"}"#, "1 to 16"),
-        (r#"{"keys":[1]}"#, "array of strings"),
+        (many.as_str(), "keys: 17 are given; 1 to 16"),
+        (r#"{"keys":"a"}"#, "keys: it is \"a\", and must be an array of strings"),
+        (r#"{"keys":["a",1]}"#, "keys: number 2 of them is 1"),
         (r#"{"keys":["a","a"]}"#, "\"a\" is given twice"),
         (r#"{"keys":["a//b"]}"#, "\"a//b\""),
         (r#"{"keys":["a"],"keys":["b"]}"#, "given twice"),
@@ -225,4 +244,24 @@ async fn which_locks_are_wanted_is_said_clearly() {
     }
     gateway.post("/locks?keys=a").problem(400, "invalid_request").await;
     gateway.delete("/locks?force=true&reason=x").problem(400, "invalid_request").await;
+}
+
+#[tokio::test]
+async fn the_longest_names_of_a_set_fit_into_a_body_however_they_are_written() {
+    let gateway = TestRouter::embedded().await;
+    let escaped = |n: usize| format!("\"{}\"", format!("\\u00{:02x}", 0x61 + n).repeat(512));
+    let keys: Vec<String> = (0..16).map(escaped).collect();
+    gateway.post("/locks").json(&format!("{{\"keys\":[{}]}}", keys.join(","))).ok().await;
+}
+
+#[tokio::test]
+async fn whoever_finds_a_full_semaphore_waits_however_many_slots_it_has() {
+    let gateway = TestRouter::embedded().await;
+    for _ in 0..256 {
+        gateway.post("/semaphores/s?limit=256").ok().await;
+    }
+    gateway.post("/semaphores/s?limit=256").problem(423, "locked").await.assert_says("Every slot is taken", "256 of 256");
+    let release = async { gateway.delete("/semaphores/s?force=true&reason=test").ok().await };
+    let (next, _) = tokio::join!(async { gateway.post("/semaphores/s?limit=256&wait=20s").ok().await }, release);
+    assert!(next.u64("waited_ms") < 5_000, "{}", next.text);
 }

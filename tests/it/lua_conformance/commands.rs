@@ -41,8 +41,8 @@ fn command(chance: &mut Chance, state: &State, agreement: &Agreement, now_us: u6
             let over = chance.one_in(2).then(|| chance.pick(&ballots));
             let owner = OwnerLabel::new(chance.pick(OWNERS)).ok().filter(|_| chance.one_in(2));
             let (mode, members) = if key.is_set() { (Mode::Exclusive, members(chance)) } else { (mode(chance), Vec::new()) };
-            let (ballot, waits, members) = (chance.pick(&ballots), chance.one_in(4), members.into());
-            Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime: lifetime(chance, now_us), mode, waits, members })
+            let (ballot, holds_back, members) = (chance.pick(&ballots), Duration::from_millis(chance.pick(&[0, 0, 0, 1, 700])), members.into());
+            Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime: lifetime(chance, now_us), mode, holds_back, members })
         }
         7..=9 => Command::Extend { key, lease, ttl },
         10..=11 => Command::Release { key, lease: Some(lease).filter(|_| !chance.one_in(4)), up_to: chance.pick(&ballots) },

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use redlockd::lease::{ExtendVote, Lifetime, ReleaseVote};
+use redlockd::lease::{ExtendVote, Lifetime, Mode, ReleaseVote};
 use redlockd::node::Reply;
 
 use super::{ACCEPTED, holder, in_the_way};
-use crate::support::{Caller, Subject};
+use crate::support::{Caller, Subject, agreement};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,5 +71,34 @@ pub async fn what_is_kept_can_be_had_by_force(subject: Subject) {
         }
         assert_eq!(subject.ask(alice.force(ballot)).await, Ok(Reply::Release(ReleaseVote::Freed)), "{lock}");
         assert_eq!(holder(&subject, &alice.key).await, None, "{lock}");
+    }
+}
+
+pub async fn in_its_delay_a_lease_is_over(subject: Subject) {
+    let lifetime = Lifetime { delay_ms: 20_000, ..Lifetime::default() };
+    let [alone, shared] = [("alone", Mode::Exclusive), ("shared", Mode::Shared)].map(|(lock, mode)| {
+        // The record lasts for as long as the delay, so nothing is left for the lease.
+        Caller { lifetime, ..Caller::new(lock, "alice").mode(mode).ttl(20 * SECOND) }
+    });
+    for alice in [alone, shared] {
+        let ballot = subject.now();
+        subject.ask(alice.acquire(ballot)).await.unwrap();
+        assert_eq!(subject.ask(alice.extend(60 * SECOND)).await, Ok(Reply::Extend(ExtendVote::Gone)));
+        let left = in_the_way(subject.ask(alice.attempt(2).acquire(subject.now())).await).left.unwrap();
+        assert!(left <= 20 * SECOND, "{left:?}");
+        // A holder that is late to release it is done with it all the same.
+        assert_eq!(subject.ask(alice.release(ballot)).await, Ok(Reply::Release(ReleaseVote::Freed)));
+        assert_eq!(subject.ask(alice.acquire(subject.now())).await, ACCEPTED);
+    }
+}
+
+pub async fn an_extend_leaves_room_for_the_delay(subject: Subject) {
+    let (lifetime, max_ttl) = (Lifetime { delay_ms: 20_000, ..Lifetime::default() }, agreement().max_ttl);
+    for (lock, mode) in [("alone", Mode::Exclusive), ("shared", Mode::Shared)] {
+        let alice = Caller { lifetime, ..Caller::new(lock, "alice").mode(mode) };
+        subject.ask(alice.acquire(subject.now())).await.unwrap();
+        let answer = subject.ask(alice.extend(max_ttl)).await;
+        let Ok(Reply::Extend(ExtendVote::Extended { left, .. })) = answer else { panic!("not extended: {answer:?}") };
+        assert_eq!(left.as_secs_f64().round(), (max_ttl - 20 * SECOND).as_secs_f64(), "{lock}");
     }
 }

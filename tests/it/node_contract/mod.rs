@@ -68,6 +68,8 @@ on_every_node! {
         a_release_of_whoever_shares_it_reaches_up_to_its_ballot_only,
         a_repeat_of_a_sharer_is_told_what_it_has,
         no_more_than_a_bound_share_a_lock,
+        a_full_semaphore_says_which_slots_are_taken,
+        the_longest_time_for_which_others_are_held_back_counts,
         a_slot_has_one_holder_and_the_others_are_told,
         slots_that_are_left_are_given_in_the_order_of_their_ballots,
         a_lease_keeps_its_slot,
@@ -75,6 +77,8 @@ on_every_node! {
     lifetimes:
         an_extend_ends_where_the_lease_does,
         a_lock_stays_after_its_lease_for_the_delay_unless_it_is_released,
+        in_its_delay_a_lease_is_over,
+        an_extend_leaves_room_for_the_delay,
         a_lock_that_is_released_too_early_is_kept,
         what_is_kept_can_be_had_by_force;
     sets:
@@ -82,6 +86,8 @@ on_every_node! {
         whoever_has_a_lock_of_a_set_is_named,
         a_set_is_above_every_fence_of_its_locks,
         a_set_is_extended_whole_or_not_at_all,
+        a_set_is_not_extended_whose_lock_was_had_anew,
+        a_waiting_set_holds_back_new_readers,
         a_set_is_released_and_cancelled_whole,
         a_repeat_of_a_set_is_mine_and_of_a_part_of_it_has_nothing_left,
         a_lease_that_holds_a_set_is_of_no_other;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redlockd::lease::{Abstention, AcquireVote, Ballot, ExtendVote, Holder, Quorum, ReleaseVote};
+use redlockd::lease::{Abstention, AcquireVote, Ballot, ExtendVote, Holder, Lifetime, Mode, Quorum, ReleaseVote};
 use redlockd::node::{Agreement, ClusterClock, Fault, Members, Node, Probe, Reply};
 use tokio::time::Instant;
 
@@ -221,14 +221,27 @@ async fn a_server_that_is_out_of_memory_does_not_vote_and_frees_what_is_released
     let server = RedisServer::start();
     let subject = Subject::redis_on(&server).await;
     let (alice, bob) = (Caller::new("lock", "alice"), Caller::new("other", "bob"));
-    for caller in [&alice, &bob] {
-        assert_eq!(subject.ask(caller.acquire(subject.now())).await, ACCEPTED);
-    }
+    // Two of whom one leaves, one whose attempt is undone, and one who is too early: something is left to be written.
+    let shared = |name: &str| Caller::new("shared", name).mode(Mode::Shared);
+    let kept_ms = subject.now().micros() / 1000 + 20_000;
+    let early = Caller { lifetime: Lifetime { kept_ms, ..Lifetime::default() }, ..Caller::new("early", "erin") };
+    let callers = [&alice, &bob, &early, &shared("one"), &shared("two"), &shared("three")];
+    let acquires = callers.map(|caller| caller.acquire(subject.now())).to_vec();
+    assert!(subject.batch(acquires).await.iter().all(|answer| *answer == ACCEPTED));
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
     let late = subject.now();
     assert!(matches!(subject.ask(Caller::new("third", "carol").acquire(late)).await, Err(Abstention::Failed(_))));
     let answers = subject.batch(vec![alice.release(late), bob.cancel(late)]).await;
     assert_eq!(answers, [Ok(Reply::Release(ReleaseVote::Freed)), Ok(Reply::Cancel { freed: true })]);
+    for (command, answer) in [
+        (shared("one").release(late), Reply::Release(ReleaseVote::Freed)),
+        (shared("two").cancel(late), Reply::Cancel { freed: true }),
+        (early.release(late), Reply::Release(ReleaseVote::Freed)),
+    ] {
+        assert_eq!(subject.ask(command).await, Ok(answer));
+    }
+    let sharers = server.run::<String>(&["GET", "redlockd:lock:shared"]).lines().count() - 1;
+    assert_eq!((sharers, server.run::<bool>(&["EXISTS", "redlockd:lock:early"])), (1, true));
 }
 
 #[tokio::test]

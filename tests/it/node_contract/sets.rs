@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redlockd::lease::{AcquireVote, Ballot, ExtendVote, InspectVote, ReleaseVote};
+use redlockd::lease::{AcquireVote, Ballot, ExtendVote, InspectVote, Mode, ReleaseVote};
 use redlockd::node::Reply;
 
 use super::{ACCEPTED, holder, in_the_way, stale};
@@ -37,7 +37,7 @@ pub async fn whoever_has_a_lock_of_a_set_is_named(subject: Subject) {
     let ballot = ahead(&subject);
     subject.ask(Caller::new("b", "bob").acquire(ballot)).await.unwrap();
     let holder = in_the_way(subject.ask(Caller::of_set(&["a", "b"], "alice").acquire(ballot.next())).await);
-    assert_eq!((holder.member, holder.ballot), (2, Some(ballot)));
+    assert_eq!((holder.member, holder.ballot), (Some(1), Some(ballot)));
 }
 
 pub async fn a_set_is_above_every_fence_of_its_locks(subject: Subject) {
@@ -106,6 +106,31 @@ pub async fn a_lease_that_holds_a_set_is_of_no_other(subject: Subject) {
     let ballot = ahead(&subject);
     subject.ask(Caller::of_set(&["a", "b"], "alice").acquire(ballot)).await.unwrap();
     let holder = in_the_way(subject.ask(Caller::of_set(&["a", "c"], "alice").acquire(ballot.next())).await);
-    assert_eq!((holder.member, holder.ballot), (0, Some(ballot)));
+    assert_eq!((holder.member, holder.ballot), (None, Some(ballot)));
     assert_eq!(held(&subject, &["c"]).await, [None]);
+}
+
+pub async fn a_set_is_not_extended_whose_lock_was_had_anew(subject: Subject) {
+    for mode in [Mode::Exclusive, Mode::Shared] {
+        let name = mode.to_string();
+        let (ballot, set) = (ahead(&subject), Caller::of_set(&["a", "b"], &name));
+        subject.ask(set.acquire(ballot)).await.unwrap();
+        // By the same lease, so that somebody else may have had it in between, or has it besides.
+        let again = Caller { members: [].into(), key: lock_key("b"), ..set.mode(mode) };
+        subject.batch(vec![again.release(ballot), again.acquire(ballot.next())]).await;
+        assert_eq!(subject.ask(set.extend(Duration::from_secs(60))).await, Ok(Reply::Extend(ExtendVote::Gone)), "{mode}");
+        subject.batch(vec![again.release(ballot.next()), set.release(ballot.next())]).await;
+    }
+}
+
+pub async fn a_waiting_set_holds_back_new_readers(subject: Subject) {
+    let (ballot, reader) = (ahead(&subject), |name| Caller::new("b", name).mode(Mode::Shared));
+    subject.ask(reader("alice").acquire(ballot)).await.unwrap();
+    let set = Caller::of_set(&["a", "b"], "carol");
+    for (asks, is_let_in) in [(set.clone(), true), (set.waiting(), false)] {
+        assert!(in_the_way(subject.ask(asks.acquire(ballot.next())).await).is_shared);
+        let answer = subject.ask(reader("bob").acquire(ballot.next())).await;
+        assert_eq!(answer == ACCEPTED, is_let_in, "{answer:?}");
+        subject.ask(reader("bob").release(ballot.next())).await.unwrap();
+    }
 }

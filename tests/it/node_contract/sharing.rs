@@ -180,3 +180,27 @@ pub async fn who_counts_otherwise_is_refused_while_a_slot_is_held(subject: Subje
     subject.ask(in_slot("alice", 1).release(ballot)).await.unwrap();
     assert_eq!(subject.ask(of_five.acquire(ballot.next())).await, ACCEPTED);
 }
+
+pub async fn a_full_semaphore_says_which_slots_are_taken(subject: Subject) {
+    let (limit, begin) = (Mode::MAX_TOGETHER, ahead(&subject).micros());
+    let take = |name: &str, number: u16, ballot: u64| {
+        let caller = Caller::new("lock", name).mode(Mode::Slot(Slot { number, limit }));
+        caller.acquire(Ballot::from_micros(begin + ballot))
+    };
+    let all = subject.batch((1..=limit).map(|number| take(&number.to_string(), number, number.into())).collect()).await;
+    assert!(all.iter().all(|answer| *answer == ACCEPTED), "{all:?}");
+    let (slots, _) = taken(subject.ask(take("one-more", 7, 300)).await);
+    assert_eq!(slots.iter().count(), usize::from(limit));
+}
+
+pub async fn the_longest_time_for_which_others_are_held_back_counts(subject: Subject) {
+    let (ballot, carol) = (ahead(&subject), Caller::new("lock", "carol").waiting());
+    subject.ask(reader("alice").acquire(ballot)).await.unwrap();
+    let briefly = Caller { holds_back: Duration::from_millis(1), ..carol.clone() };
+    for caller in [carol, briefly] {
+        in_the_way(subject.ask(caller.acquire(ballot.next())).await);
+    }
+    subject.ask(reader("alice").release(ballot)).await.unwrap();
+    let nobody = in_the_way(subject.ask(reader("dave").acquire(ballot.next())).await);
+    assert!(Duration::from_millis(100) < nobody.left.unwrap(), "{nobody:?}");
+}

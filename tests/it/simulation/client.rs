@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redlockd::lease::{FencingToken, LeaseId, LockKey, Mode, Slot, Ttl, TtlBounds};
-use redlockd::redlock::{AcquireError, AcquireRequest, ExtendError, LeaseBounds, Locks, WaitError};
+use redlockd::redlock::{AcquireError, AcquireRequest, ExtendError, Locks, WaitError};
 use tokio::time::{sleep, timeout};
 
 use super::world::{Gateway, World};
@@ -45,11 +45,11 @@ struct Held {
 }
 
 impl Wish {
-    fn locks(&self, lease: u64) -> Locks {
+    fn locks(&self) -> Locks {
         match self {
             Self::Alone(lock) | Self::Shared(lock) => key_of(*lock).into(),
             Self::Slot { semaphore, .. } => LockKey::of_semaphore(&key_of(*semaphore)).into(),
-            Self::All(locks) => Locks::of_set(&id_of(lease), locks.iter().map(|lock| key_of(*lock)).collect()),
+            Self::All(locks) => Locks::of_set(locks.iter().map(|lock| key_of(*lock)).collect()),
         }
     }
 
@@ -159,8 +159,7 @@ impl Client {
         let wait = if self.happens(3) { Duration::from_millis(self.below(200)) } else { Duration::ZERO };
         self.world.history().add_call();
         let asked = self.world.now();
-        let (locks, mode, lease_id) = (wish.locks(lease), wish.mode(), Some(id_of(lease)));
-        let request = AcquireRequest { locks, mode, lease: lease_id, ttl, owner: None, bounds: LeaseBounds::default(), waits: false };
+        let request = AcquireRequest { mode: wish.mode(), ..AcquireRequest::of(wish.locks(), Some(id_of(lease)), ttl, None) };
         let outcome = gateway.redlock.wait_for(request, wait).await;
         if !gateway.is_alive() {
             return Err(Unknown);
@@ -197,7 +196,7 @@ impl Client {
             1 => {
                 // Somebody guesses a lease id; nothing may come of it.
                 let guess = self.next_lease + (1 << 31);
-                let _ = self.world.some_gateway().redlock.release(held.wish.locks(guess), id_of(guess), None).await;
+                let _ = self.world.some_gateway().redlock.release(held.wish.locks(), id_of(guess), None).await;
                 self.let_go(held, works_until, true).await;
             }
             2..=3 => {
@@ -246,7 +245,7 @@ impl Client {
         let ttl = Ttl::new(scenario.agreement.max_ttl, TtlBounds::new(scenario.agreement.max_ttl, scenario.clock_jump_margin)).unwrap();
         self.world.history().add_call();
         let asked = self.world.now();
-        let extended = gateway.redlock.extend(held.wish.locks(held.lease), id_of(held.lease), ttl).await;
+        let extended = gateway.redlock.extend(held.wish.locks(), id_of(held.lease), ttl).await;
         if !gateway.is_alive() {
             return None;
         }
@@ -273,7 +272,7 @@ impl Client {
         let gateway = self.world.some_gateway();
         let token = FencingToken::parse(&held.grant.fencing_token.to_string()).unwrap();
         self.world.history().add_call();
-        let released = gateway.redlock.release(held.wish.locks(held.lease), id_of(held.lease), names_token.then_some(token)).await;
+        let released = gateway.redlock.release(held.wish.locks(), id_of(held.lease), names_token.then_some(token)).await;
         released.is_ok() && gateway.is_alive()
     }
 

@@ -16,7 +16,7 @@ pub struct Caller {
     pub owner: Option<OwnerLabel>,
     pub lifetime: Lifetime,
     pub mode: Mode,
-    pub waits: bool,
+    pub holds_back: Duration,
     /// The locks of a set.
     pub members: Arc<[LockKey]>,
 }
@@ -38,7 +38,7 @@ impl Caller {
             owner,
             lifetime: Lifetime::default(),
             mode: Mode::Exclusive,
-            waits: false,
+            holds_back: Duration::ZERO,
             members: [].into(),
         }
     }
@@ -55,7 +55,7 @@ impl Caller {
     }
 
     pub fn waiting(&self) -> Self {
-        Self { waits: true, ..self.clone() }
+        Self { holds_back: Duration::from_secs(1), ..self.clone() }
     }
 
     /// The same lease in another attempt.
@@ -72,8 +72,8 @@ impl Caller {
     }
 
     pub fn acquire_over(&self, ballot: Ballot, over: Option<Ballot>) -> Command {
-        let Self { key, lease, attempt, ttl, owner, lifetime, mode, waits, members } = self.clone();
-        Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime, mode, waits, members })
+        let Self { key, lease, attempt, ttl, owner, lifetime, mode, holds_back, members } = self.clone();
+        Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime, mode, holds_back, members })
     }
 
     pub fn extend(&self, ttl: Duration) -> Command {

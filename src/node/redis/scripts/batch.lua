@@ -1,8 +1,8 @@
 -- One batch of commands on one node: the only script that votes. node/state/mod.rs says the same in Rust.
 --
 -- Above it batch.rs writes the settings: W, B and G in microseconds, KEEP (how long a fence is kept) in milliseconds,
--- FENCES (what a fence's name begins with), LOCKS (how many bytes the names of locks begin with), AWAITED (how long others
--- are held back for one who wants a lock alone) in milliseconds and TOGETHER (how many may share one).
+-- FENCES (what a fence's name begins with), LOCKS (how many bytes the names of locks begin with), LONGEST (max_ttl)
+-- in milliseconds and TOGETHER (how many may share a lock).
 --
 -- KEYS  marker, high-water mark, then per command its lock, and its fence unless it is a release; none for a scan
 -- ARGV  epoch, ready_at (ms), then per run of commands of one verb: the verb, how many, the arguments of each.
@@ -41,7 +41,7 @@ end
 
 -- What most batches do without. A record is `ballot(16) attempt(16)-or-dash lease owner`, and may end with a tabulator and
 -- `ends kept delay`, all in milliseconds; a lease comes with the blank behind it. Another program's record has something else there.
-local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOCKS, AWAITED, TOGETHER)
+local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOCKS, LONGEST, TOGETHER)
   local sub, byte, format = string.sub, string.byte, string.format
   local now_ms = math.floor(now / 1000)
   local made, make_many
@@ -66,8 +66,20 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
     local ends, _, delay = string.match(record, '\t(%d+) (%d+) (%d+)')
     if not ends then return ttl + 0 end
     local left = ends - now_ms
-    if ends + 0 > 0 and left < ttl + 0 then ttl = math.max(left, 0) end
+    ttl = math.min(ttl, math.max(LONGEST - delay, 0))
+    if ends + 0 > 0 and left < ttl then ttl = math.max(left, 0) end
     return ttl + delay
+  end
+
+  -- How long a record stays after the end of its lease.
+  local function delay_of(record)
+    return (string.match(record, '\t%d+ %d+ (%d+)') or 0) + 0
+  end
+
+  -- Nothing is left of the lease, whose record stays for left more.
+  local function is_over(record, left)
+    local delay = delay_of(record)
+    return delay > 0 and left <= delay
   end
 
   -- Nobody's, because it was released too early.
@@ -80,6 +92,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
     local owner, kept = string.match(record, '^%d+ %S+ %S+ ([^\t]*)\t%d+ (%d+)')
     if not kept or kept - now_ms <= 0 then return end
     local text = sub(record, 1, 16) .. ' - kept+for+min+hold ' .. owner
+    call('DEL', lock) -- a server that is out of memory refuses to write unless something was deleted
     return true, try('SET', lock, text, 'PX', format('%.0f', kept - now_ms)).err
   end
 
@@ -116,7 +129,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       end
     end
     local left = call('PTTL', lock)
-    if not is_of(held, string.match(record, '^%d+ %x+ (%S+ )')) then return '0', {left, held} end
+    if not is_of(held, string.match(record, '^%d+ %x+ (%S+ )')) or is_over(held, left) then return '0', {left, held} end
     local ballot, old = sub(record, 1, 16), sub(held, 1, 16)
     local own = sub(held, 18, 33) == sub(record, 18, 33)
     if own and old == ballot then return '1' end
@@ -141,15 +154,15 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
   end
 
   -- The lock is there already. record is the caller's, over the highest ballot of another attempt that it may raise.
-  local function acquire_held(lock, fence, record, ttl, over, waits)
+  local function acquire_held(lock, fence, record, ttl, over, holds_back)
     local found = call('MGET', lock, fence)
     local held, seen = found[1], found[2]
     local letter, detail, left, is_firm = look(lock, held, record, over)
     if letter == '2' then
       local said = let_stand(lock, held)
       if said then return 'f', said end
-    elseif letter == '0' and waits == '1' and detail[3] then
-      local said = many('hold_back')(lock, held)
+    elseif letter == '0' and holds_back and detail[3] then
+      local said = many('hold_back')(lock, held, holds_back)
       if said then return 'f', said end
     elseif letter == 'w' then
       local high = seen and sub(seen, 1, 16) + 0 or 0
@@ -179,6 +192,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
     end
     if not is_of(held, lease) then return is_kept(held) and '0' or '2' end
     local left = call('PTTL', lock)
+    if is_over(held, left) then return '0' end
     ttl = lasting(held, ttl)
     if byte(held, 18) ~= 45 then
       local done = left < ttl and try('SET', lock, firm(held), 'PX', ttl) or try('SET', lock, firm(held), 'KEEPTTL')
@@ -269,9 +283,11 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       sharers[#sharers + 1] = sharer
     end
 
-    local function hold_back(lock, held)
-      local limit, _, sharers = read(held)
-      return write_all(lock, limit, now_ms + AWAITED, sharers)
+    -- Nobody else is to share the lock for so long; not at all if that is nothing.
+    local function hold_back(lock, held, how_long)
+      if how_long == '0' then return end
+      local limit, awaited, sharers = read(held)
+      return write_all(lock, limit, math.max(awaited, now_ms + how_long), sharers)
     end
 
     local function taken_by_others(sharers, own, slot)
@@ -307,6 +323,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       if own then
         local old = sub(own[3], 1, 16)
         left = own[1] - now_ms
+        if is_over(own[3], left) then return '0', {left, own[3], '1', '0'} end
         is_firm = sub(own[3], 18, 33) ~= sub(record, 18, 33)
         if not is_firm and old == ballot then return '1' end
         if not is_firm and ballot < old then return '3', old end
@@ -318,8 +335,8 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
           return '2', {left, own[3], '1', '0', own[2]}
         end
       elseif now_ms <= awaited then
-        return '0', sharers[1] and in_the_way(sharers) or {awaited - now_ms, '', '1', '0'}
-      elseif #sharers >= TOGETHER then
+        return '0', {awaited - now_ms, '', '1', '0'}
+      elseif limit == '0' and #sharers >= TOGETHER then
         return '8', in_the_way(sharers)
       end
       local taken = taken_by_others(sharers, own, slot)
@@ -347,7 +364,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       local limit, awaited, sharers = read(held)
       if not limit then return end
       local at, own = of_lease(sharers, lease)
-      if not own then return '0' end
+      if not own or is_over(own[3], own[1] - now_ms) then return '0' end
       own[1] = math.max(own[1], now_ms + lasting(own[3], ttl))
       own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
       put(sharers, at, own)
@@ -367,6 +384,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
         if of_it and up_to < ballot and not (newest and ballot <= sub(newest, 1, 16)) then newest = sharer[3] end
       end
       if #kept < #sharers then
+        call('DEL', lock) -- before anything is written, as in `keep`
         local said = write_all(lock, limit, awaited, kept)
         if said then return 'f', said end
         return '1'
@@ -379,12 +397,8 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       local at, own = of_lease(sharers or {}, lease)
       if not own or sub(own[3], 18, 33) ~= attempt then return '0' end
       table.remove(sharers, at)
+      call('DEL', lock)
       return '1', write_all(lock, limit, awaited, sharers)
-    end
-
-    -- How long a record stays after the end of its lease.
-    local function delay_of(record)
-      return (string.match(record, '\t%d+ %d+ (%d+)') or 0) + 0
     end
 
     -- The locks of a set, by the names in its own record.
@@ -393,7 +407,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
     end
 
     -- A set's own record first, then the locks that it is of: all or none. keys are all of theirs, from the first on.
-    local function acquire_set(keys, first, record, of_members, ttl, over, n)
+    local function acquire_set(keys, first, record, of_members, ttl, over, holds_back, n)
       local ballot, found, lefts, firms = sub(record, 1, 16), {}, {}, {}
       local newest, shortest, whole, floor = nil, nil, true, nil
       for i = 0, n do
@@ -405,6 +419,8 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
           letter, detail = '0', {call('PTTL', lock), held}
         end
         if letter == '0' then
+          local said = detail[3] and hold_back(lock, held, holds_back)
+          if said then return 'f', said end
           detail[3], detail[4] = detail[3] or '', i
           return '0', detail
         elseif letter == '5' or letter == '1' and i == 0 then
@@ -443,22 +459,21 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       return '1'
     end
 
-    -- Why the lease can't be extended here; nothing if it can.
-    local function why_not(lock, lease)
+    -- Why the lease can't be extended here, of which each record has to be of one ballot; nothing if it can.
+    local function why_not(lock, lease, ballot)
       local held = call('MGET', lock)[1]
-      if not held then return '0' end
-      local limit, _, sharers = read(held)
-      if limit then return not of_lease(sharers, lease) and '0' or nil end
-      return not is_of(held, lease) and (is_kept(held) and '0' or '2') or nil
+      if not held or read(held) then return '0' end
+      if not is_of(held, lease) then return is_kept(held) and '0' or '2' end
+      return (is_over(held, call('PTTL', lock)) or ballot and sub(held, 1, 16) ~= ballot) and '0' or nil
     end
 
     local function extend_set(lock, _, lease, ttl)
       local refusal = why_not(lock, lease)
       if refusal then return refusal end
-      local locks, names = {lock}, sub(lock, 1, LOCKS)
-      for member in members_of(call('MGET', lock)[1]) do
+      local held, locks, names = call('MGET', lock)[1], {lock}, sub(lock, 1, LOCKS)
+      for member in members_of(held) do
         locks[#locks + 1] = names .. member
-        refusal = why_not(names .. member, lease)
+        refusal = why_not(names .. member, lease, sub(held, 1, 16))
         if refusal then return refusal end
       end
       local left, own
@@ -529,19 +544,20 @@ end
 local made
 local function other(name)
   -- Under a foreign epoch the window may be another, and nothing that its gateway sent can be accepted anyway.
-  made = made or make_others(call, try, now, lowest, highest, KEEP, refusal ~= 'e', LOCKS, AWAITED, TOGETHER)
+  made = made or make_others(call, try, now, lowest, highest, KEEP, refusal ~= 'e', LOCKS, LONGEST, TOGETHER)
   return made(name)
 end
 
 -- Each verb's arguments and letters:
 --   A  acquire  record, ttl             1 accepted, 2 mine {left, record}, 0 busy {left, record}, 3 stale (floor), 4 ahead,
 --                                       5 foreign key
---   O  acquire  record, ttl, over,      the same; over is the highest ballot of another attempt that it may raise, and waits
---               waits                   is 1 if nobody is to share the lock meanwhile
+--   O  acquire  record, ttl, over,      the same; over is the highest ballot of another attempt that it may raise, and holds_back
+--               holds_back              for how many ms nobody else is to share the lock, if that is in the way
 --   T  acquire  record, ttl, over,      together with others: the same, and 6 taken {…, slots}, 7 other limit {…, limit},
 --               slot, limit             8 crowded; details go on with 1 if it is shared, a member, a slot
 --   M  acquire  record, that of its     a set with n locks, whose keys follow its own: the same as O, the details go on with
---               locks, ttl, over, n     '', which of the locks; what is left of a part of a set is 0
+--               locks, ttl, over,       '', which of the locks; what is left of a part of a set is 0
+--               holds_back, n
 --   R  release  lease or '', up_to      1 freed, 0 not held, 2 held by another, 3 held under a newer ballot (record)
 --   U  release  the same                of a set
 --   E  extend   lease, ttl              1 extended and firm {left, record}, 0 gone, 2 held by another
@@ -599,7 +615,7 @@ while verb do
     if freed[1] then call('DEL', unpack(freed)) end
   else
     local arguments = (verb == 'A' or verb == 'E' or verb == 'F' or verb == 'U') and 2 or verb == 'I' and 0 or verb == 'O' and 4
-      or (verb == 'T' or verb == 'M') and 5 or 3
+      or verb == 'T' and 5 or verb == 'M' and 6 or 3
     for i = first, last do
       local lock, fence, letter, detail = KEYS[k], KEYS[k + 1], '4', nil
       if refusal and verb ~= 'C' and verb ~= 'U' and verb ~= 'G' then
@@ -633,13 +649,13 @@ while verb do
         end
       elseif verb == 'M' then
         if sub(ARGV[a], 1, 16) + 0 <= highest then
-          letter, detail = other('M')(KEYS, k, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4] + 0)
+          letter, detail = other('M')(KEYS, k, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5] + 0)
         end
       else
         letter, detail = other(verb)(lock, fence, ARGV[a], ARGV[a + 1], ARGV[a + 2])
       end
       letters[i], n = letter, i
-      if verb == 'M' then k = k + 2 * ARGV[a + 4] end
+      if verb == 'M' then k = k + 2 * ARGV[a + 5] end
       k, a = verb == 'S' and k or k + 2, a + arguments
       if detail then reply[#reply + 1] = detail end
     end
