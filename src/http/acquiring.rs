@@ -40,7 +40,8 @@ pub fn acquire(
     deed.owner = owner.clone();
     let request = AcquireRequest { mode, bounds, ..AcquireRequest::of(deed.locks.clone(), lease, ttl, owner) };
     let begun = Instant::now();
-    let waiting = state.redlock.wait_for(request, wait.time);
+    // In a box, or a future that is made outside of another is in there twice: once before it is awaited.
+    let waiting = Box::pin(state.redlock.wait_for(request, wait.time));
     async move {
         permitted.map_err(|problem| deed.fail(problem))?;
         let acquired = match waiting.await {
@@ -51,11 +52,8 @@ pub fn acquire(
             }
         };
         deed.fencing_token = Some(acquired.grant.fencing_token);
-        let granted = Granted { acquired, begun, ttl, mode, hold, may_return, wire: wire.map(|Extension(wire)| wire) };
-        let mut response = match &granted.hold {
-            None => granted.given(state, deed),
-            Some(_) => Box::pin(granted.held(state, deed)).await,
-        }?;
+        let wire = wire.map(|Extension(wire)| wire);
+        let mut response = Box::pin(Granted { acquired, begun, ttl, mode, hold, may_return, wire }.answer(state, deed)).await?;
         wait.tell(&mut response);
         Ok(response)
     }
@@ -74,6 +72,10 @@ struct Granted {
 }
 
 impl Granted {
+    async fn answer(self, state: AppState, deed: Deed) -> Result<Response, Problem> {
+        if self.hold.is_some() { self.held(state, deed).await } else { self.given(state, deed) }
+    }
+
     /// The lease is the client's, once it has read this.
     fn given(self, state: AppState, deed: Deed) -> Result<Response, Problem> {
         let (json, headers) = (self.json(&state, &deed)?, self.headers("application/json")?);

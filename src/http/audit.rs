@@ -25,7 +25,7 @@ pub struct Deed {
     pub outcome: &'static str,
     pub owner: Option<OwnerLabel>,
     pub fencing_token: Option<FencingToken>,
-    reason: Option<String>,
+    reason: Option<Box<str>>,
 }
 
 /// The client went away before it had its answer. What it wanted may have been done; a new grant is undone.
@@ -102,7 +102,7 @@ pub async fn force(state: AppState, key: LockKey, allowed: OnLock<Force>, reason
         let who = deed.asking.caller.name().cloned();
         let (kind, name, who) = (kind(&key), key.given(), who.as_ref().map(OwnerLabel::as_str));
         warn!(audit = "force", who, key = name, reason, "a {kind} is to be released by force");
-        deed.reason = Some(reason.clone());
+        deed.reason = Some(reason.as_str().into());
         let outcome = state.redlock.force(key.clone()).await;
         match &outcome {
             Ok(holders) if holders.is_empty() => {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -39,7 +40,13 @@ pub struct Given {
 
 impl Given {
     /// Reads query and body. A name in both is given twice.
-    pub async fn of(request: Request, allowed: &[&str]) -> Result<Self, Problem> {
+    ///
+    /// In a box: what a body needs to be read is more than what a request needs to wait, which takes longer.
+    pub fn of<'a>(request: Request, allowed: &'a [&'a str]) -> Pin<Box<dyn Future<Output = Result<Self, Problem>> + Send + 'a>> {
+        Box::pin(Self::read(request, allowed))
+    }
+
+    async fn read(request: Request, allowed: &[&str]) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let mut given = Self { headers: parts.headers, values: Vec::new(), keys: None };
         for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
