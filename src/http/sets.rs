@@ -37,7 +37,7 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, wire: ToClient,
 
 /// Extend the lease of several locks
 ///
-/// Lets all of them last at least `ttl` from now. Never shortens the lease and never makes a new one. If one of them is lost, none is extended.
+/// Lets all of them last at least `ttl` from now. Never shortens the lease and never makes a new one. If one of them is lost, by force or by a release of that one alone, none is extended.
 #[utoipa::path(
     put, path = "/locks", operation_id = "extend_several", tag = "locks",
     params(super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TtlParam),
