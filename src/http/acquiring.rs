@@ -10,15 +10,15 @@ use tokio::time::Instant;
 
 use super::audit::Deed;
 use super::auth::{Acquire, Extend, OnLock};
-use super::body::{LeaseBody, VotesBody, renew_after, rfc3339};
+use super::body::{LeaseBody, Term};
 use super::grant_body::GrantBody;
 use super::hold::{Holding, Wire};
 use super::locks::NO_STORE;
 use super::options::{AcquireOptions, FENCING_TOKEN, Hold, LEASE_ID};
 use super::problem::Problem;
 use super::state::AppState;
-use crate::lease::{Grant, LockKey, Mode, Ttl};
-use crate::redlock::{AcquireRequest, Acquired, Locks, Redlock};
+use crate::lease::{Grant, Mode, Ttl};
+use crate::redlock::{AcquireRequest, Acquired};
 
 /// Where the events of a lease that is held go, where they go anywhere.
 pub type ToClient = Option<Extension<Wire>>;
@@ -103,24 +103,17 @@ impl Granted {
 
     fn json(&self, state: &AppState, deed: &Deed) -> Result<Vec<u8>, Problem> {
         let Acquired { lease, grant, expires_at_us, waited, .. } = &self.acquired;
-        let (key, keys) = names(&deed.locks);
+        let Grant { fencing_token, valid_for, granted, .. } = *grant;
         let slot = if let Mode::Slot(slot) = grant.mode { Some(slot) } else { None };
+        let term = Term { locks: &deed.locks, lease, fencing_token, ttl: self.ttl, valid_for, expires_at_us: *expires_at_us, granted };
         let body = LeaseBody {
-            key,
-            keys,
             mode: (self.mode == Mode::Shared).then_some("shared"),
             slot: slot.map(|slot| slot.number),
             limit: slot.map(|slot| slot.limit),
-            lease_id: lease.reveal(),
-            fencing_token: grant.fencing_token.get(),
             // A repeat changes nothing, and who the first said it was is not known here.
             owner: deed.owner.as_ref().map(|owner| owner.as_str()).filter(|_| !grant.replayed),
-            ttl_ms: self.ttl.as_millis(),
             waited_ms: waited.as_millis() as u64,
-            valid_for_ms: grant.valid_for.as_millis() as u64,
-            renew_after_ms: renew_after(self.ttl, grant.valid_for),
-            expires_at: rfc3339(*expires_at_us),
-            votes: votes(&state.redlock, grant.granted),
+            ..term.body(state.redlock.cluster().quorum())
         };
         serde_json::to_vec(&body).map_err(|_| unwritten())
     }
@@ -134,17 +127,4 @@ impl Granted {
 
 fn unwritten() -> Problem {
     Problem::internal("The answer could not be written.")
-}
-
-/// As their owner knows them: the one, or those of a set.
-pub fn names(locks: &Locks) -> (Option<&str>, Option<Vec<&str>>) {
-    match locks {
-        Locks::One(key) => (Some(key.given()), None),
-        Locks::Set(members) => (None, Some(members.iter().map(LockKey::given).collect())),
-    }
-}
-
-pub fn votes(redlock: &Redlock, granted: usize) -> VotesBody {
-    let quorum = redlock.cluster().quorum();
-    VotesBody { granted, required: quorum.required(), nodes: quorum.nodes() }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::lease::{FencingToken, Holder, Mode, Sharing, Ttl};
+use crate::lease::{FencingToken, Holder, LeaseId, LockKey, Mode, Quorum, Sharing, Ttl};
+use crate::redlock::Locks;
 
 /// A lease, in the answer to whoever holds it.
 #[derive(Serialize, ToSchema)]
@@ -56,6 +57,48 @@ pub struct LeaseBody<'a> {
     pub votes: VotesBody,
 }
 
+/// What the answers to an acquire and to an extend say alike.
+pub struct Term<'a> {
+    pub locks: &'a Locks,
+    pub lease: &'a LeaseId,
+    pub fencing_token: FencingToken,
+    pub ttl: Ttl,
+    pub valid_for: Duration,
+    pub expires_at_us: u64,
+    /// How many nodes had said yes when the verdict fell.
+    pub granted: usize,
+}
+
+impl<'a> Term<'a> {
+    pub fn body(&self, quorum: Quorum) -> LeaseBody<'a> {
+        let (key, keys) = names(self.locks);
+        LeaseBody {
+            key,
+            keys,
+            mode: None,
+            slot: None,
+            limit: None,
+            lease_id: self.lease.reveal(),
+            fencing_token: self.fencing_token.get(),
+            owner: None,
+            ttl_ms: self.ttl.as_millis(),
+            waited_ms: 0,
+            valid_for_ms: self.valid_for.as_millis() as u64,
+            renew_after_ms: renew_after(self.ttl, self.valid_for),
+            expires_at: rfc3339(self.expires_at_us),
+            votes: VotesBody { granted: self.granted, required: quorum.required(), nodes: quorum.nodes() },
+        }
+    }
+}
+
+/// As their owner knows them: the one, or those of a set.
+fn names(locks: &Locks) -> (Option<&str>, Option<Vec<&str>>) {
+    match locks {
+        Locks::One(key) => (Some(key.given()), None),
+        Locks::Set(members) => (None, Some(members.iter().map(LockKey::given).collect())),
+    }
+}
+
 /// How many nodes said yes when the verdict fell; the others were not waited for.
 #[derive(Serialize, ToSchema)]
 pub struct VotesBody {
@@ -82,7 +125,8 @@ pub struct ReleaseBody<'a> {
 }
 
 impl<'a> ReleaseBody<'a> {
-    pub fn of((key, keys): (Option<&'a str>, Option<Vec<&'a str>>), released: bool) -> Self {
+    pub fn of(locks: &'a Locks, released: bool) -> Self {
+        let (key, keys) = names(locks);
         Self { key, keys, released }
     }
 }
@@ -202,7 +246,7 @@ pub fn rfc3339(micros: u64) -> String {
 }
 
 /// When to extend, in milliseconds: two more tries fit into the lease after it. Sooner if less is left, as after a repeat.
-pub fn renew_after(ttl: Ttl, valid_for: Duration) -> u64 {
+fn renew_after(ttl: Ttl, valid_for: Duration) -> u64 {
     (ttl.get().max(valid_for) / 3).min(valid_for / 2).as_millis() as u64
 }
 

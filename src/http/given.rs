@@ -20,14 +20,11 @@ use super::path::decode;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::lease::{FencingToken, LeaseId, OwnerLabel, Ttl};
-use crate::redlock::LeaseBounds;
 
 /// The longest that makes sense, 16 keys of 512 bytes each, written as escapes, are 48 KiB.
 const MAX_BODY: usize = 64 * 1024;
 /// A body of a few hundred bytes is there at once, or its client is stuck.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Of a lease. Beyond that nobody means it, and times must not overflow.
-const MAX_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Names and values as they were given, each name known and given once.
@@ -160,20 +157,15 @@ impl Given {
         kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
     }
 
-    /// What is to bound the lease beside its ttl.
-    pub fn bounds(&mut self, ttl: Ttl, state: &AppState) -> Result<LeaseBounds, Problem> {
-        // A lease that a connection holds is ended by the gateway, which can do so sooner.
-        let least = if self.wants_events() { Duration::from_millis(1) } else { ttl.get() };
-        let why = "not shorter than the ttl, and a year at most; leave it out for a lease that lasts as long as it is extended";
-        let max_lifetime = self.span("max_lifetime", least..=MAX_LIFETIME, why)?;
-        let most = state.settings.ttl_bounds.max.saturating_sub(ttl.get());
-        let why = "together with the ttl it is max_ttl at most";
-        let lock_delay = self.span("lock_delay", Duration::ZERO..=most, why)?.unwrap_or_default();
-        Ok(LeaseBounds { max_lifetime, lock_delay, ..LeaseBounds::default() })
-    }
-
-    fn span(&mut self, name: &str, allowed: RangeInclusive<Duration>, why: &str) -> Result<Option<Duration>, Problem> {
-        self.take(name).map(|text| span(name, &text, allowed, why)).transpose()
+    /// A duration that has to be one of these, for the reason `why`.
+    pub fn span(&mut self, name: &str, allowed: RangeInclusive<Duration>, why: &str) -> Result<Option<Duration>, Problem> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let given = duration(name, &text)?;
+        if allowed.contains(&given) {
+            return Ok(Some(given));
+        }
+        let [least, most] = [allowed.start(), allowed.end()].map(|end| in_one_unit(*end));
+        Err(Problem::invalid(format!("{name}: {} is not allowed here, {least} to {most} are: {why}.", excerpt(&text))))
     }
 
     pub fn take(&mut self, name: &str) -> Option<String> {
@@ -291,16 +283,6 @@ fn duration(name: &str, text: &str) -> Result<Duration, Problem> {
         return Err(Problem::invalid(detail));
     }
     humantime::parse_duration(text).map_err(|_| Problem::invalid(format!("{name}: {:?} is far too long.", excerpt(text))))
-}
-
-/// A duration that has to be one of these, for the reason `why`.
-pub fn span(name: &str, text: &str, allowed: RangeInclusive<Duration>, why: &str) -> Result<Duration, Problem> {
-    let given = duration(name, text)?;
-    if allowed.contains(&given) {
-        return Ok(given);
-    }
-    let [least, most] = [allowed.start(), allowed.end()].map(|end| in_one_unit(*end));
-    Err(Problem::invalid(format!("{name}: {} is not allowed here, {least} to {most} are: {why}.", excerpt(text))))
 }
 
 /// As it may be given.

@@ -3,39 +3,24 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 
-use super::acquiring::{names, votes};
 use super::audit::{self, Deed};
 use super::auth::{Extend, OnLock, Release, Undecided};
-use super::body::{LeaseBody, ReleaseBody, renew_after, rfc3339};
+use super::body::{ReleaseBody, Term};
 use super::locks::NO_STORE;
 use super::options::{ExtendOptions, ReleaseOptions};
 use super::problem::Problem;
 use super::state::AppState;
 use crate::lease::{FencingToken, LeaseId};
-use crate::redlock::Released;
+use crate::redlock::{Extended, Released};
 
 pub async fn extend(state: AppState, allowed: OnLock<Extend>, options: ExtendOptions) -> Result<Response, Problem> {
     let ExtendOptions { lease, ttl } = options;
     let mut deed = Deed::begin(&state.audit, allowed);
     let extended = state.redlock.extend(deed.locks.clone(), lease.clone(), ttl).await.map_err(|error| deed.fail(error))?;
-    (deed.outcome, deed.fencing_token) = ("extended", Some(extended.fencing_token));
-    let (key, keys) = names(&deed.locks);
-    let body = LeaseBody {
-        key,
-        keys,
-        mode: None,
-        slot: None,
-        limit: None,
-        lease_id: lease.reveal(),
-        fencing_token: extended.fencing_token.get(),
-        owner: None,
-        ttl_ms: ttl.as_millis(),
-        waited_ms: 0,
-        valid_for_ms: extended.valid_for.as_millis() as u64,
-        renew_after_ms: renew_after(ttl, extended.valid_for),
-        expires_at: rfc3339(extended.expires_at_us),
-        votes: votes(&state.redlock, extended.granted),
-    };
+    let Extended { fencing_token, valid_for, granted, expires_at_us } = extended;
+    (deed.outcome, deed.fencing_token) = ("extended", Some(fencing_token));
+    let term = Term { locks: &deed.locks, lease: &lease, fencing_token, ttl, valid_for, expires_at_us, granted };
+    let body = term.body(state.redlock.cluster().quorum());
     Ok(([NO_STORE], Json(body)).into_response())
 }
 
@@ -46,7 +31,7 @@ pub async fn release(state: AppState, asked: Undecided, options: ReleaseOptions)
         ReleaseOptions::Forced { reason } => {
             let key = asked.key.clone();
             let holders = audit::force(state.clone(), key.clone(), asked.to(&state)?, reason).await?;
-            Ok(([NO_STORE], Json(ReleaseBody::of((Some(key.given()), None), !holders.is_empty()))).into_response())
+            Ok(([NO_STORE], Json(ReleaseBody::of(&key.into(), !holders.is_empty()))).into_response())
         }
     }
 }
@@ -56,5 +41,5 @@ pub async fn release_own(state: &AppState, allowed: OnLock<Release>, lease: Leas
     deed.fencing_token = token;
     let Released { released } = state.redlock.release(deed.locks.clone(), lease, token).await.map_err(|error| deed.fail(error))?;
     deed.outcome = audit::released(released);
-    Ok(([NO_STORE], Json(ReleaseBody::of(names(&deed.locks), released))).into_response())
+    Ok(([NO_STORE], Json(ReleaseBody::of(&deed.locks, released))).into_response())
 }

@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant("a lease goes on in its delay", LIFETIME, "0 < self.delay_ms && left_ms <= self.delay_ms", "0 < self.delay_ms && left_ms == u64::MAX"),
     Mutant("an extend with a delay outlasts max_ttl", LIFETIME, "ttl_ms.min(max_ttl_ms.saturating_sub(self.delay_ms))", "ttl_ms.min(max_ttl_ms.max(ttl_ms))"),
     Mutant("a full semaphore is a crowd", "src/node/record.rs", "self.limit == 0 && usize::from(Mode::MAX_TOGETHER)", "usize::from(Mode::MAX_TOGETHER)"),
-    Mutant("who waits briefly ends the wait of another", ACQUIRING, "together.awaited_ms.max(batch.now_ms() + millis(acquire.holds_back))", "batch.now_ms() + millis(acquire.holds_back)"),
+    Mutant("who waits briefly ends the wait of another", ACQUIRING, "together.awaited_ms.max(batch.now_ms() + how_long_ms)", "batch.now_ms() + how_long_ms"),
     Mutant("a set is extended whose lock was had anew", EXTENDING, "of.is_some_and(|of| of != record.ballot)", "of.is_some_and(|of| of.micros() == 0)"),
     Mutant("a set is extended whose lock is shared", EXTENDING, "(own.is_none() || of.is_some()).then_some(ExtendVote::Gone)", "own.is_none().then_some(ExtendVote::Gone)"),
     Mutant("a waiting set holds nobody back", ACQUIRING, "                    self.hold_back_others(batch, key, acquire);\n                    return", "                    return"),

@@ -193,32 +193,15 @@ impl VotingScript {
 }
 
 fn verb(command: &Command) -> &'static str {
+    let of = |key: &LockKey, one, set| if key.is_set() { set } else { one };
     match command {
         Command::Acquire(Acquire { members, .. }) if !members.is_empty() => "M",
         Command::Acquire(Acquire { mode: Mode::Exclusive, over: None, holds_back: Duration::ZERO, .. }) => "A",
         Command::Acquire(Acquire { mode: Mode::Exclusive, .. }) => "O",
         Command::Acquire(_) => "T",
-        Command::Extend { key, .. } => {
-            if key.is_set() {
-                "F"
-            } else {
-                "E"
-            }
-        }
-        Command::Release { key, .. } => {
-            if key.is_set() {
-                "U"
-            } else {
-                "R"
-            }
-        }
-        Command::Cancel { key, .. } => {
-            if key.is_set() {
-                "G"
-            } else {
-                "C"
-            }
-        }
+        Command::Extend { key, .. } => of(key, "E", "F"),
+        Command::Release { key, .. } => of(key, "R", "U"),
+        Command::Cancel { key, .. } => of(key, "C", "G"),
         Command::Inspect { .. } => "I",
         Command::Scan { .. } => "S",
     }

@@ -124,10 +124,13 @@ impl State {
 
     /// Nobody else is to share the lock for a while, if one who waits wants it alone.
     fn hold_back_others(&mut self, batch: &Batch, key: &LockKey, acquire: &Acquire) {
+        let how_long_ms = millis(acquire.holds_back);
+        if acquire.mode != Mode::Exclusive || how_long_ms == 0 {
+            return;
+        }
         let mut together = self.together(batch, key);
-        let wants_it_alone = acquire.mode == Mode::Exclusive && !acquire.holds_back.is_zero();
-        if wants_it_alone && together.live(batch.now_ms()).next().is_some() {
-            together.awaited_ms = together.awaited_ms.max(batch.now_ms() + millis(acquire.holds_back));
+        if together.live(batch.now_ms()).next().is_some() {
+            together.awaited_ms = together.awaited_ms.max(batch.now_ms() + how_long_ms);
             self.set_together(batch, key, together);
         }
     }

@@ -76,6 +76,7 @@ fn each_way_not_to_run_has_its_code_and_nothing_is_held_after_it() {
     let held = gateway.post("/locks/some/job").ok();
     assert_eq!([code(&[], "true"), code(&["--wait", "50ms"], "true")], [121, 121]);
     gateway.delete("/locks/some/job", &held.text("lease_id")).ok();
+    assert_eq!(code(&["--ttl", "10s", "--grace", "6s"], "true"), 125);
     assert_eq!([code(&["--ttl", "1ms"], "true"), code(&["--server", "http://a/b"], "true"), code(&["--token-file", "none"], "true")], [125; 3]);
     assert_eq!(code(&[], "kill -9 $$"), 128 + 9);
     let run = |program: &str| {
