@@ -5,6 +5,19 @@ use serde_json::{Value, json};
 use super::PATIENT;
 use crate::support::{Gateway, RedisServer, eventually, machine_to_itself};
 
+/// The digests are of the tokens abc and eve.
+const ROSTER: &str = r#"
+[[token]]
+name = "olga"
+sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+allow = ["*:", "force:"]
+
+[[token]]
+name = "eve"
+sha256 = "85262adf74518bbb70c7cb94cd6159d91669e5a81edf1efebd543eadbda9fa2b"
+allow = ["*:b"]
+"#;
+
 /// The lines of the audit log, without their times, the address and the names of the requests.
 fn events(gateway: &Gateway) -> Vec<Value> {
     let log = gateway.log();
@@ -23,11 +36,7 @@ fn events(gateway: &Gateway) -> Vec<Value> {
 
 #[test]
 fn everything_that_is_wanted_of_a_lock_is_a_line_of_the_audit_log() {
-    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // of abc
-    let eve = "85262adf74518bbb70c7cb94cd6159d91669e5a81edf1efebd543eadbda9fa2b";
-    let roster = format!("[[token]]\nname = \"olga\"\nsha256 = \"{digest}\"\nallow = [\"*:\", \"force:\"]\n")
-        + &format!("[[token]]\nname = \"eve\"\nsha256 = \"{eve}\"\nallow = [\"*:b\"]\n");
-    let mut gateway = Gateway::start(&[&["--audit", "--tokens", &roster], PATIENT].concat());
+    let mut gateway = Gateway::start(&[&["--audit", "--tokens", ROSTER], PATIENT].concat());
     let ask = |method: &str, target: &str, lease: &str| gateway.ask(method, target, &[("Authorization", "Bearer abc"), ("Lease-Id", lease)]);
     let (mine, others) = ("mine-0123456789abcdef", "others-0123456789abcd");
     let token = ask("POST", "/locks/a?owner=job", mine).ok().number("fencing_token");
@@ -117,4 +126,26 @@ fn leases_are_counted_from_the_grant_to_the_release() {
     gateway.ask("DELETE", "/locks/b?force=true&reason=it+hangs", &[]).ok();
     assert_eq!((gateway.metric("redlockd_leases_held"), gateway.metric("redlockd_lease_hold_duration_seconds_count")), (0.0, 2.0));
     assert_eq!(gateway.metric("redlockd_leases_run_out_total"), 0.0);
+}
+
+#[test]
+fn whoever_lost_a_slot_by_force_has_a_line_and_so_does_a_set_that_nobody_knows() {
+    let mut gateway = Gateway::start(&[&["--audit", "--tokens", ROSTER], PATIENT].concat());
+    let ask = |method: &str, target: &str, more: &[(&str, &str)]| gateway.ask(method, target, &[&[("Authorization", "Bearer abc")], more].concat());
+    let tokens = ["one", "two"].map(|owner| ask("POST", &format!("/semaphores/s?limit=2&owner={owner}"), &[]).ok().number("fencing_token"));
+    ask("DELETE", "/semaphores/s?force=true&reason=it+hangs", &[]).ok();
+    let lease = ("Lease-Id", "mine-0123456789abcdef");
+    ask("DELETE", "/locks", &[lease]).ok();
+    assert_eq!(ask("PUT", "/locks", &[lease]).status, 410);
+    gateway.interrupt();
+    assert!(gateway.wait_exit().success());
+    let told = events(&gateway).split_off(2);
+    let mut forced: Vec<_> = told[..2].iter().map(|event| (event["owner"].clone(), event["fencing_token"].clone(), event["kind"].clone())).collect();
+    forced.sort_by_key(|(owner, ..)| owner.to_string());
+    assert_eq!(forced, [("one", &tokens[0]), ("two", &tokens[1])].map(|(owner, token)| (json!(owner), json!(token), json!("semaphore"))));
+    let of_set: Vec<_> =
+        told[2..].iter().map(|event| (event["event"].clone(), event["outcome"].clone(), event["kind"].clone(), event.get("key"))).collect();
+    let line = |event: &str, outcome: &str| (json!(event), json!(outcome), json!("set"), None);
+    assert_eq!(of_set, [line("release", "not_held"), line("extend", "lease_expired")]);
+    assert_eq!(gateway.log().matches("a semaphore was released by force").count(), 2);
 }
