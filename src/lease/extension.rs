@@ -94,8 +94,8 @@ impl Extension {
         left.sort_unstable_by(|a, b| b.cmp(a));
         let left = left[self.votes.quorum().required() - 1];
         let valid_for = validity(left, self.margin);
-        // It may last no longer, and what is left is not worth anything.
-        if valid_for <= elapsed && left < self.ttl {
+        // It may last no longer, and what is left is not worth anything. Nodes know whole milliseconds.
+        if valid_for <= elapsed && left.as_millis() < self.ttl.as_millis() {
             return ExtensionVerdict::Expired;
         }
         if valid_for <= elapsed {
