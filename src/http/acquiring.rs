@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::audit::Deed;
-use super::auth::{Acquire, Extend, OnLock};
+use super::auth::{Acquire, Extend, OnLocks};
 use super::body::{LeaseBody, Term};
 use super::grant_body::GrantBody;
 use super::hold::{Holding, Wire};
@@ -29,7 +29,7 @@ pub type ToClient = Option<Extension<Wire>>;
 pub fn acquire(
     state: AppState,
     wire: ToClient,
-    allowed: OnLock<Acquire>,
+    allowed: OnLocks<Acquire>,
     options: AcquireOptions,
 ) -> impl Future<Output = Result<Response, Problem>> + Send {
     let AcquireOptions { ttl, wait, owner, lease, hold, mode, bounds } = options;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::auth::{Asking, Force, OnLock, Permission};
+use super::auth::{Asking, Force, OnLock, OnLocks, Permission};
 use super::body::rfc3339;
 use super::correlation::RequestId;
 use super::problem::Problem;
@@ -14,8 +14,8 @@ use crate::lease::{FencingToken, Holder, LockKey, OwnerLabel};
 use crate::redlock::Locks;
 use crate::trace::carry;
 
-/// What a caller wants done to a lock, or to the locks of a set. Told to the audit log when it is dropped, with what is known by then: nobody can
-/// hang up before the log hears of it.
+/// What a caller wants done to a lock, or to the locks of a set. Told to the audit log when it is dropped, with what is known by
+/// then: nobody can hang up before the log hears of it.
 pub struct Deed {
     audit: Audit,
     event: &'static str,
@@ -33,21 +33,21 @@ const ABANDONED: &str = "abandoned";
 
 impl Deed {
     /// It is about to be done. Until it is told otherwise its outcome is that its client went away.
-    pub fn begin<A: Permission>(audit: &Audit, allowed: OnLock<A>) -> Self {
-        let OnLock { locks, asking, .. } = allowed;
+    pub fn begin<A: Permission>(audit: &Audit, allowed: impl Into<OnLocks<A>>) -> Self {
+        let OnLocks { locks, asking, .. } = allowed.into();
         Self::new(audit, A::ACTION.as_str(), locks, asking, ABANDONED)
     }
 
     /// It was not allowed.
-    pub fn refuse<A: Permission>(audit: &Audit, key: LockKey, asking: Asking) {
-        drop(Self::new(audit, A::ACTION.as_str(), key.into(), asking, "forbidden"));
+    pub fn refuse<A: Permission>(audit: &Audit, locks: Locks, asking: Asking) {
+        drop(Self::new(audit, A::ACTION.as_str(), locks, asking, "forbidden"));
     }
 
     fn new(audit: &Audit, event: &'static str, locks: Locks, asking: Asking, outcome: &'static str) -> Self {
         Self { audit: audit.clone(), event, asking, locks, outcome, owner: None, fencing_token: None, reason: None }
     }
 
-    /// Another deed of the same caller on the same lock and grant.
+    /// Another deed of the same caller on the same lock, and on the same grant until it is told another.
     pub fn of_the_same(&self, event: &'static str) -> Self {
         let mut deed = Self::new(&self.audit, event, self.locks.clone(), self.asking.clone(), ABANDONED);
         deed.fencing_token = self.fencing_token;
@@ -82,7 +82,7 @@ impl Drop for Deed {
                 event: self.event,
                 outcome: self.outcome,
                 key: key.map(LockKey::given),
-                kind: key.map_or(Some("set"), |key| key.is_our_own().then_some("semaphore")),
+                kind: key.map_or(Some("set"), |key| Some(kind(key)).filter(|kind| *kind != "lock")),
                 who: self.asking.caller.name().map(OwnerLabel::as_str),
                 known_by: self.asking.caller.known_by().map(KnownBy::as_str),
                 from: self.asking.address,
@@ -95,9 +95,10 @@ impl Drop for Deed {
     }
 }
 
-/// Takes what `key` names from those who hold it, and tells the logs before and after, whatever becomes of the request.
-pub async fn force(state: AppState, key: LockKey, allowed: OnLock<Force>, reason: String) -> Result<Vec<Holder>, Problem> {
+/// Takes the lock, or the slots of the semaphore, from those who hold it, and tells the logs before and after, whatever becomes of the request.
+pub async fn force(state: AppState, allowed: OnLock<Force>, reason: String) -> Result<Vec<Holder>, Problem> {
     let forcing = async move {
+        let key = allowed.key.clone();
         let mut deed = Deed::begin(&state.audit, allowed);
         let who = deed.asking.caller.name().cloned();
         let (kind, name, who) = (kind(&key), key.given(), who.as_ref().map(OwnerLabel::as_str));
@@ -133,7 +134,7 @@ pub async fn force(state: AppState, key: LockKey, allowed: OnLock<Force>, reason
 }
 
 /// What the key names, in a word.
-fn kind(key: &LockKey) -> &'static str {
+pub fn kind(key: &LockKey) -> &'static str {
     if key.is_our_own() { "semaphore" } else { "lock" }
 }
 

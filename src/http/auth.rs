@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use tracing::field::display;
 use tracing::warn;
 
-use super::audit::Deed;
+use super::audit::{Deed, kind};
 use super::correlation::RequestId;
 use super::path;
 use super::problem::Problem;
@@ -19,17 +19,24 @@ use crate::auth::{Action, Caller, JwtError, NotKnown, Peer, TooFast};
 use crate::lease::LockKey;
 use crate::redlock::Locks;
 
-/// The lock of the request, or its locks, and who may do `A` to them.
+/// The lock that the path names, and who may do `A` to it.
 pub struct OnLock<A> {
+    pub key: LockKey,
+    asking: Asking,
+    action: PhantomData<A>,
+}
+
+/// The lock of the request, or its locks, and who may do `A` to them.
+pub struct OnLocks<A> {
     pub locks: Locks,
     pub asking: Asking,
     action: PhantomData<A>,
 }
 
-/// The lock of the request and who asks, where the options say what for.
+/// The lock that the path names and who asks, where the options say what for.
 pub struct Undecided {
-    pub key: LockKey,
-    pub asking: Asking,
+    key: LockKey,
+    asking: Asking,
 }
 
 /// Who asks, and from where.
@@ -92,23 +99,38 @@ impl FromRequestParts<AppState> for Asking {
 impl Undecided {
     /// The lock, if the caller may do `A` to it.
     pub fn to<A: Permission>(self, state: &AppState) -> Result<OnLock<A>, Problem> {
-        self.asking.to(self.key.into(), state)
+        let Self { key, asking } = self;
+        asking.check::<A>(&key.clone().into(), "", state)?;
+        Ok(OnLock { key, asking, action: PhantomData })
     }
 }
 
 impl Asking {
     /// The locks, if the caller may do `A` to all of them.
-    pub fn to<A: Permission>(self, locks: Locks, state: &AppState) -> Result<OnLock<A>, Problem> {
+    pub fn to<A: Permission>(self, locks: Locks, state: &AppState) -> Result<OnLocks<A>, Problem> {
         self.check::<A>(&locks, "", state)?;
-        Ok(OnLock { locks, asking: self, action: PhantomData })
+        Ok(OnLocks { locks, asking: self, action: PhantomData })
     }
 
-    /// A set of which nobody knows what locks it is of, if the caller may do `A` to any lock.
-    pub fn on_a_set<A: Permission>(self, state: &AppState) -> Result<OnLock<A>, Problem> {
-        if self.caller.may_at_all(A::ACTION) {
-            return Ok(OnLock { locks: Locks::of_set(Vec::new()), asking: self, action: PhantomData });
+    /// Fails unless there is any lock to which the caller may do `A`: before the nodes are asked which ones a lease is of.
+    pub fn may_at_all<A: Permission>(&self, state: &AppState) -> Result<(), Problem> {
+        self.check_unknown::<A>(self.caller.may_at_all(A::ACTION), "", state)
+    }
+
+    /// A set of which nobody knows the locks. Where nobody holds it, by the word of a majority, whoever may do `A` at all may do it;
+    /// else it takes the permission for every lock, since it may be of any.
+    pub fn on_unknown_set<A: Permission>(self, is_nobodys: bool, state: &AppState) -> Result<OnLocks<A>, Problem> {
+        let may = if is_nobodys { self.caller.may_at_all(A::ACTION) } else { self.caller.may_under(A::ACTION, "") };
+        self.check_unknown::<A>(may, " of all locks, since too few nodes could say which ones the lease is of", state)?;
+        Ok(OnLocks { locks: Locks::UnknownSet, asking: self, action: PhantomData })
+    }
+
+    fn check_unknown<A: Permission>(&self, may: bool, why: &str, state: &AppState) -> Result<(), Problem> {
+        if may {
+            return Ok(());
         }
-        Err(forbidden_anywhere::<A>(state))
+        Deed::refuse::<A>(&state.audit, Locks::UnknownSet, self.clone());
+        Err(forbidden(state, format!("You may not do this; it takes the grant {}{why}.", A::ACTION)))
     }
 
     fn check<A: Permission>(&self, locks: &Locks, why: &str, state: &AppState) -> Result<(), Problem> {
@@ -116,14 +138,20 @@ impl Asking {
         let Some(key) = locks.each().iter().find(|key| !self.caller.may(action, key)) else { return Ok(()) };
         let name = key.given();
         if action != Action::Inspect {
-            Deed::refuse::<A>(&state.audit, key.clone(), self.clone());
+            Deed::refuse::<A>(&state.audit, key.clone().into(), self.clone());
         }
-        let kind = if key.is_our_own() { "semaphore" } else { "lock" };
+        let kind = kind(key);
         Err(forbidden(state, format!("You may not {action} the {kind} {name:?}{why}; a grant for it would be {action}:{name}.")))
     }
 }
 
-impl<A> OnLock<A> {
+impl<A> From<OnLock<A>> for OnLocks<A> {
+    fn from(OnLock { key, asking, action }: OnLock<A>) -> Self {
+        Self { locks: key.into(), asking, action }
+    }
+}
+
+impl<A> OnLocks<A> {
     /// Fails unless the caller may do `B` to the locks as well.
     pub fn also<B: Permission>(&self, state: &AppState) -> Result<(), Problem> {
         self.asking.check::<B>(&self.locks, ", which this takes", state)
@@ -148,12 +176,8 @@ impl<A: Permission> FromRequestParts<AppState> for Anywhere<A> {
         if caller.may_at_all(A::ACTION) {
             return Ok(Self { caller, action: PhantomData });
         }
-        Err(forbidden_anywhere::<A>(state))
+        Err(forbidden(state, format!("You may not do this; it takes the grant {}.", A::ACTION)))
     }
-}
-
-fn forbidden_anywhere<A: Permission>(state: &AppState) -> Problem {
-    forbidden(state, format!("You may not do this; it takes the grant {}.", A::ACTION))
 }
 
 fn forbidden(state: &AppState, detail: String) -> Problem {

@@ -95,7 +95,7 @@ impl<'a> Term<'a> {
 fn names(locks: &Locks) -> (Option<&str>, Option<Vec<&str>>) {
     match locks {
         Locks::One(key) => (Some(key.given()), None),
-        Locks::Set(members) => (None, Some(members.iter().map(LockKey::given).collect())),
+        Locks::Set(_) | Locks::UnknownSet => (None, Some(locks.members().iter().map(LockKey::given).collect())),
     }
 }
 

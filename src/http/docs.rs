@@ -145,10 +145,10 @@ pub struct AcquireParams {
     /// Your own id for this lease, so that a repeat after a lost answer gets the same lease.
     #[param(example = "nightly-2026-11-23", min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]{16,64}$", nullable = false)]
     lease_id: Option<String>,
-    /// The lease lasts no longer than this, however often it is extended. Not shorter than the ttl, and `8760h` at most.
+    /// The lease lasts no longer than this, however often it is extended. Not shorter than the ttl, unless a connection holds it, and `8760h` at most.
     #[param(example = "1h", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     max_lifetime: Option<String>,
-    /// After a lease that ends without a release, because its holder died or could not extend it, nobody gets the lock for so long, the lease itself included. With the ttl at most `max_ttl`.
+    /// After a lease that ends without a release, because its holder died or could not extend it, nobody gets the lock for so long, the lease itself included. With the ttl at most `max_ttl`; not for a lease that a connection holds.
     #[param(example = "15s", pattern = "^[0-9]+(ms|s|m|h)$", nullable = false)]
     lock_delay: Option<String>,
 }

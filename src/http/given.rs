@@ -152,9 +152,14 @@ impl Given {
 
     /// Whether the client accepts a stream of events, which nobody does who does not want one.
     pub fn wants_events(&self) -> bool {
+        self.accepts("text/event-stream")
+    }
+
+    /// Whether the client names this kind of answer, as it is written.
+    pub fn accepts(&self, kind: &str) -> bool {
         let accepted = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
         let mut kinds = accepted.filter_map(|range| range.split(';').next());
-        kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+        kinds.any(|accepted| accepted.trim().eq_ignore_ascii_case(kind))
     }
 
     /// A duration that has to be one of these, for the reason `why`.
@@ -254,11 +259,11 @@ fn check_name(name: &str, allowed: &[&str]) -> Result<(), Problem> {
 
 fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
     match value {
-        serde_json::Value::String(text) if name != "keys" => Ok(text),
-        serde_json::Value::Number(number) if ["fencing_token", "limit"].contains(&name) => Ok(number.to_string()),
         other if name == "keys" => {
             Err(Problem::invalid(format!("keys: it is {}, and must be an array of strings, such as [\"a\",\"b\"].", excerpt(&other.to_string()))))
         }
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) if ["fencing_token", "limit"].contains(&name) => Ok(number.to_string()),
         // The value is not repeated: it may be a lease id.
         _ if ["ttl", "wait", "max_lifetime", "min_hold", "lock_delay"].contains(&name) => {
             Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\".")))

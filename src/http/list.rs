@@ -8,7 +8,7 @@ use super::auth::{Anywhere, List};
 use super::body::{HolderBody, ListBody, ListedBody};
 use super::locks::NO_STORE;
 use super::options::ListOptions;
-use super::problem::{AnyProblem, BodyProblem, Problem};
+use super::problem::{AnyProblem, BodyProblem, Problem, TooOften};
 use super::state::AppState;
 
 /// List held locks
@@ -18,7 +18,7 @@ use super::state::AppState;
 #[utoipa::path(
     get, path = "/locks", tag = "locks",
     params(super::docs::ListParams),
-    responses((status = 200, description = "A page of held locks.", body = ListBody), AnyProblem, BodyProblem)
+    responses((status = 200, description = "A page of held locks.", body = ListBody), AnyProblem, TooOften, BodyProblem)
 )]
 pub async fn list(State(state): State<AppState>, allowed: Anywhere<List>, options: ListOptions) -> Result<Response, Problem> {
     allowed.under(&options.prefix, &state)?;

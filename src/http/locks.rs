@@ -10,7 +10,7 @@ use super::acquiring::{self, ToClient};
 use super::auth::{Acquire, Extend, Inspect, OnLock, Undecided};
 use super::body::{LeaseBody, LockBody, ReleaseBody};
 use super::options::{AcquireOptions, ExtendOptions, InspectOptions, ReleaseOptions};
-use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
+use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody, TooMany, TooOften};
 use super::state::{Admitted, AppState};
 use super::{leasing, watch};
 
@@ -32,11 +32,9 @@ pub const NO_STORE: (HeaderName, HeaderValue) = (CACHE_CONTROL, HeaderValue::fro
         (status = 200, description = "The lock is yours. With `Accept: text/event-stream` for as long as the connection lives: the events `acquired` (with this body), `extended`, `lost` and `draining`.",
             content((LeaseBody = "application/json"), (String = "text/event-stream")),
             headers(("Lease-Id" = String, description = "As in the body."), ("Fencing-Token" = u64, description = "As in the body."))),
-        (status = 429, description = "`too_many_waiters`: as many requests wait as may; `too_many_holders`: as many share the lock as may; `rate_limited`: the caller asks more often than it may.", body = ProblemBody, content_type = "application/problem+json",
-            headers(("Retry-After" = u64, description = "Seconds until the next request is allowed."))),
         (status = 423, description = "`locked`: held by another, named in `holder`.", body = ProblemBody, content_type = "application/problem+json",
             headers(("Retry-After" = u64, description = "Seconds until the holder's lease ends."))),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooMany, BodyProblem,
     )
 )]
 pub fn acquire(
@@ -46,12 +44,12 @@ pub fn acquire(
     allowed: OnLock<Acquire>,
     options: AcquireOptions,
 ) -> impl Future<Output = Result<Response, Problem>> + Send {
-    acquiring::acquire(state, wire, allowed, options)
+    acquiring::acquire(state, wire, allowed.into(), options)
 }
 
 /// Extend a lease
 ///
-/// Lets the lease last at least `ttl` from now. Never shortens it and never makes a new one.
+/// Lets the lease last at least `ttl` from now, or as long as its `max_lifetime` and `lock_delay` leave. Never shortens it and never makes a new one.
 #[utoipa::path(
     put, path = "/locks/{*key}", tag = "locks",
     params(super::docs::KeyParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TtlParam),
@@ -60,11 +58,11 @@ pub fn acquire(
         (status = 200, description = "The lease lasts longer, or at least as long as before.", body = LeaseBody),
         (status = 409, description = "`not_holder`: another lease holds the lock.", body = ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "`lease_expired`: the lease is gone.", body = ProblemBody, content_type = "application/problem+json"),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
 pub async fn extend(State(state): State<AppState>, allowed: OnLock<Extend>, options: ExtendOptions) -> Result<Response, Problem> {
-    leasing::extend(state, allowed, options).await
+    leasing::extend(state, allowed.into(), options).await
 }
 
 /// Release a lock
@@ -78,7 +76,7 @@ pub async fn extend(State(state): State<AppState>, allowed: OnLock<Extend>, opti
     responses(
         (status = 200, description = "The lease does not hold the lock (any more).", body = ReleaseBody),
         (status = 409, description = "`not_holder`: another lease holds the lock, or this one under a newer token; it stays. By force also `contended`: no majority agrees on who holds it.", body = ProblemBody, content_type = "application/problem+json"),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
 pub async fn release(State(state): State<AppState>, asked: Undecided, options: ReleaseOptions) -> Result<Response, Problem> {
@@ -96,13 +94,11 @@ pub async fn release(State(state): State<AppState>, asked: Undecided, options: R
     params(super::docs::KeyParam, super::docs::WaitParam),
     responses(
         (status = 200, description = "The state of the lock, or what happens to it.", content((LockBody = "application/json"), (String = "text/event-stream"))),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
-pub async fn inspect(State(state): State<AppState>, asked: Undecided, options: InspectOptions) -> Result<Response, Problem> {
+pub async fn inspect(State(state): State<AppState>, OnLock { key, .. }: OnLock<Inspect>, options: InspectOptions) -> Result<Response, Problem> {
     let InspectOptions { wait, watches } = options;
-    let key = asked.key.clone();
-    asked.to::<Inspect>(&state)?;
     if watches {
         // Before the look, so that nothing is missed between the two.
         let watch = state.redlock.watch(&key);

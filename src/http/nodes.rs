@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::auth::{Admin, Anywhere};
 use super::options::NoOptions;
-use super::problem::{AnyProblem, BodyProblem, Problem};
+use super::problem::{AnyProblem, BodyProblem, Problem, TooOften};
 use super::state::AppState;
 use crate::diagnosis::Finding;
 use crate::node::{NodeFacts, NodeState};
@@ -122,7 +122,7 @@ impl From<&NodeView> for NodeBody {
 /// Show the nodes
 ///
 /// Whether each is reachable, certified or quarantined, and what is weak about it.
-#[utoipa::path(get, path = "/nodes", tag = "operations", responses((status = 200, description = "All nodes.", body = NodesBody), AnyProblem, BodyProblem))]
+#[utoipa::path(get, path = "/nodes", tag = "operations", responses((status = 200, description = "All nodes.", body = NodesBody), AnyProblem, TooOften, BodyProblem))]
 pub async fn nodes(State(state): State<AppState>, _: Anywhere<Admin>, _: NoOptions) -> Result<Json<NodesBody>, Problem> {
     let cluster = state.redlock.cluster();
     let views = cluster.nodes();

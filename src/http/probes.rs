@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::auth::{Admin, Anywhere};
-use super::problem::{AnyProblem, Problem, ProblemBody};
+use super::problem::{AnyProblem, Problem, ProblemBody, TooOften};
 use super::state::AppState;
 
 #[derive(Serialize, ToSchema)]
@@ -72,7 +72,7 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyBody>, Pr
 /// Metrics for Prometheus
 ///
 /// In its text format. No lock, owner or lease is ever a label.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain"), AnyProblem))]
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "All series.", body = String, content_type = "text/plain"), AnyProblem, TooOften))]
 pub async fn metrics(state: State<AppState>, _: Anywhere<Admin>) -> Result<Response, Problem> {
     open_metrics(state).await
 }

@@ -10,7 +10,7 @@ use super::body::{LeaseBody, ReleaseBody, SemaphoreBody, SlotBody};
 use super::leasing;
 use super::locks::NO_STORE;
 use super::options::{ExtendOptions, NoOptions, ReleaseOptions, SlotOptions};
-use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
+use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody, TooMany, TooOften};
 use super::state::{Admitted, AppState};
 use crate::redlock::Inspected;
 
@@ -30,7 +30,7 @@ use crate::redlock::Inspected;
         (status = 409, description = "`limit_differs`: those who have a slot agree on another limit.", body = ProblemBody, content_type = "application/problem+json"),
         (status = 423, description = "`locked`: every slot is taken. `holder` is the one who may stay longest.", body = ProblemBody, content_type = "application/problem+json",
             headers(("Retry-After" = u64, description = "Seconds until the last lease ends; a slot may be free sooner."))),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooMany, BodyProblem,
     )
 )]
 pub fn acquire(
@@ -40,12 +40,12 @@ pub fn acquire(
     allowed: OnLock<Acquire>,
     SlotOptions(options): SlotOptions,
 ) -> impl Future<Output = Result<Response, Problem>> + Send {
-    acquiring::acquire(state, wire, allowed, options)
+    acquiring::acquire(state, wire, allowed.into(), options)
 }
 
 /// Extend the lease of a slot
 ///
-/// Lets the lease last at least `ttl` from now. Never shortens it and never makes a new one.
+/// Lets the lease last at least `ttl` from now, or as long as its `max_lifetime` and `lock_delay` leave. Never shortens it and never makes a new one.
 #[utoipa::path(
     put, path = "/semaphores/{*key}", operation_id = "extend_slot", tag = "semaphores",
     params(super::docs::SemaphoreParam, super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TtlParam),
@@ -53,11 +53,11 @@ pub fn acquire(
     responses(
         (status = 200, description = "The lease lasts longer, or at least as long as before.", body = LeaseBody),
         (status = 410, description = "`lease_expired`: the lease is gone.", body = ProblemBody, content_type = "application/problem+json"),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
 pub async fn extend(State(state): State<AppState>, allowed: OnLock<Extend>, options: ExtendOptions) -> Result<Response, Problem> {
-    leasing::extend(state, allowed, options).await
+    leasing::extend(state, allowed.into(), options).await
 }
 
 /// Give a slot back
@@ -69,7 +69,7 @@ pub async fn extend(State(state): State<AppState>, allowed: OnLock<Extend>, opti
     responses(
         (status = 200, description = "The lease does not have a slot (any more).", body = ReleaseBody),
         (status = 409, description = "`not_holder`: this lease has a slot under a newer token; it stays. By force also `contended`: no majority agrees on who has one.", body = ProblemBody, content_type = "application/problem+json"),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
 pub async fn release(State(state): State<AppState>, asked: Undecided, options: ReleaseOptions) -> Result<Response, Problem> {
@@ -84,12 +84,10 @@ pub async fn release(State(state): State<AppState>, asked: Undecided, options: R
     params(super::docs::SemaphoreParam),
     responses(
         (status = 200, description = "Who has which slot. Nobody knows the limit while nobody has one.", body = SemaphoreBody),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
-pub async fn inspect(State(state): State<AppState>, asked: Undecided, _: NoOptions) -> Result<Response, Problem> {
-    let key = asked.key.clone();
-    asked.to::<Inspect>(&state)?;
+pub async fn inspect(State(state): State<AppState>, OnLock { key, .. }: OnLock<Inspect>, _: NoOptions) -> Result<Response, Problem> {
     let (limit, holders, is_contended) = match state.redlock.inspect(key.clone()).await? {
         Inspected::Together { limit, sharers } => (Some(limit), sharers.iter().map(SlotBody::from).collect(), false),
         Inspected::Contended => (None, Vec::new(), true),

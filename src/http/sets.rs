@@ -9,7 +9,7 @@ use super::auth::{Asking, Extend, Release};
 use super::body::{LeaseBody, ReleaseBody};
 use super::leasing;
 use super::options::{ExtendOptions, ReleaseOptions, SetOptions};
-use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody};
+use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody, TooMany, TooOften};
 use super::state::{Admitted, AppState};
 use crate::redlock::ExtendError;
 
@@ -27,7 +27,7 @@ use crate::redlock::ExtendError;
         (status = 409, description = "`lease_in_use`: this `lease_id` has another set of locks.", body = ProblemBody, content_type = "application/problem+json"),
         (status = 423, description = "`locked`: one of them is held by another, named in `holder`; which one is said in `detail`.", body = ProblemBody, content_type = "application/problem+json",
             headers(("Retry-After" = u64, description = "Seconds until that one's lease ends."))),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooMany, BodyProblem,
     )
 )]
 pub async fn acquire(State(state): State<AppState>, _: Admitted, wire: ToClient, asking: Asking, options: SetOptions) -> Result<Response, Problem> {
@@ -37,7 +37,7 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, wire: ToClient,
 
 /// Extend the lease of several locks
 ///
-/// Lets all of them last at least `ttl` from now. Never shortens the lease and never makes a new one. If one of them is lost, by force or by a release of that one alone, none is extended.
+/// Lets all of them last at least `ttl` from now, or as long as `max_lifetime` and `lock_delay` leave. Never shortens the lease and never makes a new one. If one of them is lost, by force or by a release of that one alone, none is extended.
 #[utoipa::path(
     put, path = "/locks", operation_id = "extend_several", tag = "locks",
     params(super::docs::LeaseParams, super::docs::LeaseQuery, super::docs::TtlParam),
@@ -46,16 +46,21 @@ pub async fn acquire(State(state): State<AppState>, _: Admitted, wire: ToClient,
         (status = 200, description = "The lease lasts longer, or at least as long as before.", body = LeaseBody),
         (status = 409, description = "`not_holder`: another lease holds one of the locks.", body = ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "`lease_expired`: the lease is gone, or one of its locks is.", body = ProblemBody, content_type = "application/problem+json"),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
 pub async fn extend(State(state): State<AppState>, asking: Asking, options: ExtendOptions) -> Result<Response, Problem> {
-    let problem = match state.redlock.set_of(&options.lease).await {
-        Ok(Some(locks)) => return leasing::extend(state.clone(), asking.to(locks, &state)?, options).await,
-        Ok(None) => Problem::no_such_set(),
-        Err(error) => ExtendError::from(error).into(),
+    asking.may_at_all::<Extend>(&state)?;
+    let known = state.redlock.set_of(&options.lease).await;
+    let problem = match (known.set(), &known.doubt) {
+        (Some(locks), None) => {
+            return leasing::extend_all(state.clone(), asking.to(locks, &state)?, options, |token| known.set_of(token)).await;
+        }
+        (_, Some(error)) => ExtendError::from(error.clone()).into(),
+        (None, None) => Problem::no_such_set(),
     };
-    Err(Deed::begin(&state.audit, asking.on_a_set::<Extend>(&state)?).fail(problem))
+    let mut deed = Deed::begin(&state.audit, asking.on_unknown_set::<Extend>(true, &state)?);
+    Err(deed.fail(problem))
 }
 
 /// Release several locks
@@ -67,17 +72,19 @@ pub async fn extend(State(state): State<AppState>, asking: Asking, options: Exte
     responses(
         (status = 200, description = "The lease does not hold the locks (any more).", body = ReleaseBody),
         (status = 409, description = "`not_holder`: this lease holds them under a newer token; they stay.", body = ProblemBody, content_type = "application/problem+json"),
-        AnyProblem, BodyProblem,
+        AnyProblem, TooOften, BodyProblem,
     )
 )]
 pub async fn release(State(state): State<AppState>, asking: Asking, options: ReleaseOptions) -> Result<Response, Problem> {
     let ReleaseOptions::Own { lease, fencing_token } = options else {
         return Err(Problem::invalid("force: it is for one lock; name it in the path."));
     };
-    let allowed = match state.redlock.set_of(&lease).await {
-        Ok(Some(locks)) => asking.to::<Release>(locks, &state)?,
+    asking.may_at_all::<Release>(&state)?;
+    let known = state.redlock.set_of(&lease).await;
+    let allowed = match known.set() {
+        Some(locks) => asking.to::<Release>(locks, &state)?,
         // What of it is on nodes that were not heard is released all the same, now or in the background.
-        Ok(None) | Err(_) => asking.on_a_set(&state)?,
+        None => asking.on_unknown_set(known.doubt.is_none(), &state)?,
     };
     leasing::release_own(&state, allowed, lease, fencing_token).await
 }

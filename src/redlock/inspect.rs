@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::locks::Locks;
 use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short};
-use crate::lease::{
-    Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LeaseId, LockKey, Membership, MembershipVerdict, Sharing,
-};
+use crate::lease::{Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LockKey, Sharing};
 use crate::node::{Command, Reply};
 
 /// The state of a lock.
@@ -50,33 +47,10 @@ pub async fn inspect(cluster: &Arc<Cluster>, key: LockKey) -> Result<Inspected, 
     }
 }
 
-/// The set of locks that the lease has, if it has any; none if a majority knows of none.
-pub async fn set_of(cluster: &Arc<Cluster>, lease: &LeaseId) -> Result<Option<Locks>, InspectError> {
-    let tally = Remembering(Membership::new(cluster.quorum(), lease.clone()));
-    let question = Question::to_all(cluster, Command::Inspect { key: LockKey::of_set(lease) }, cluster.settings().node_timeout);
-    match poll(cluster, question, tally).await {
-        MembershipVerdict::Known(members) => Ok(Some(Locks::Set(members))),
-        MembershipVerdict::Unknown => Ok(None),
-        MembershipVerdict::Undecided { shortage, votes } => {
-            Err(short(cluster, shortage, &votes, InspectError::NoQuorum, InspectError::Indeterminate))
-        }
-        MembershipVerdict::Pending => unreachable!("a tally decides with a verdict that is not pending"),
-    }
-}
-
 struct Inspecting(Inspection);
 
-struct Remembering(Membership);
-
-impl Tally for Remembering {
-    type Outcome = MembershipVerdict;
-
-    fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<MembershipVerdict> {
-        Some(self.0.vote(node, view(answer))).filter(|verdict| *verdict != MembershipVerdict::Pending)
-    }
-}
-
-fn view(answer: Answer<Reply>) -> Answer<InspectVote> {
+/// A node's answer to the question.
+pub fn view(answer: Answer<Reply>) -> Answer<InspectVote> {
     match answer? {
         Reply::Inspect(vote) => Ok(vote),
         _ => Err(Abstention::Silent),

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
+use super::inspect::view;
 use super::poll::{Question, Tally, poll};
 use super::{Redlock, Shortfall, shortfall};
 use crate::lease::{Abstention, Answer, Holder, InspectVote, Inspection, InspectionVerdict, LockKey};
@@ -214,11 +215,7 @@ impl Tally for Views {
     type Outcome = (InspectionVerdict, u32);
 
     fn answered(&mut self, node: usize, answer: Answer<Reply>, _: Duration) -> Option<Self::Outcome> {
-        let vote = match answer {
-            Ok(Reply::Inspect(vote)) => Ok(vote),
-            Ok(_) => Err(Abstention::Silent),
-            Err(abstention) => Err(abstention),
-        };
+        let vote = view(answer);
         if matches!(&vote, Ok(InspectVote::Held { .. } | InspectVote::Together { .. })) {
             self.holds |= 1 << node;
         }

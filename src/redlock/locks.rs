@@ -9,8 +9,10 @@ use crate::lease::{LeaseId, LockKey};
 pub enum Locks {
     /// A lock, or what stands for a semaphore.
     One(LockKey),
-    /// Each is there once, and they are always in the same order. None where nobody knows which.
+    /// Each is there once, and they are always in the same order.
     Set(Arc<[LockKey]>),
+    /// Of a set, but nobody knows of which.
+    UnknownSet,
 }
 
 impl From<LockKey> for Locks {
@@ -33,15 +35,15 @@ impl Locks {
     pub fn key(&self, lease: &LeaseId) -> LockKey {
         match self {
             Self::One(key) => key.clone(),
-            Self::Set(_) => LockKey::of_set(lease),
+            Self::Set(_) | Self::UnknownSet => LockKey::of_set(lease),
         }
     }
 
     /// The locks of a set; none if it is none.
     pub fn members(&self) -> &[LockKey] {
         match self {
-            Self::One(_) => &[],
             Self::Set(members) => members,
+            Self::One(_) | Self::UnknownSet => &[],
         }
     }
 
@@ -50,10 +52,11 @@ impl Locks {
         match self {
             Self::One(key) => std::slice::from_ref(key),
             Self::Set(members) => members,
+            Self::UnknownSet => &[],
         }
     }
 
     pub fn is_set(&self) -> bool {
-        matches!(self, Self::Set(_))
+        !matches!(self, Self::One(_))
     }
 }

@@ -18,6 +18,7 @@ mod neighbours;
 mod patience;
 mod poll;
 mod release;
+mod traces;
 mod undo;
 mod wait;
 mod waiters;
@@ -41,6 +42,7 @@ pub use inspect::{InspectError, Inspected};
 pub use list::{ListError, Listed, ListedLock};
 pub use locks::Locks;
 pub use release::{ReleaseError, Released};
+pub use traces::Known;
 pub use wait::WaitError;
 pub use waiters::{NoPlace, WaitBounds, Waiters};
 pub use watch::Watch;
@@ -184,9 +186,19 @@ impl Redlock {
         result
     }
 
-    /// The set of locks that the lease has, if it has any; none if a majority of the nodes knows of none.
-    pub async fn set_of(&self, lease: &LeaseId) -> Result<Option<Locks>, InspectError> {
-        inspect::set_of(&self.cluster, lease).await
+    /// What the nodes know of the set of locks that the lease is of, if it is of one.
+    pub async fn set_of(&self, lease: &LeaseId) -> Known {
+        let known = traces::traces(&self.cluster, LockKey::of_set(lease), lease.clone()).await;
+        self.count(
+            "inspect",
+            match &known.doubt {
+                None if known.is_anything() => "held",
+                None => "free",
+                Some(InspectError::NoQuorum(_)) => "no_quorum",
+                Some(InspectError::Indeterminate(_)) => "indeterminate",
+            },
+        );
+        known
     }
 
     /// Who holds the lock, in the eyes of a majority.

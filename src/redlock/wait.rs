@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::acquire::{AcquireError, AcquireRequest, Acquired, acquire};
 use super::cluster::Cluster;
+use super::traces::traces;
 use super::waiters::{NoPlace, Step};
 use crate::lease::{Holder, Mode};
 
@@ -44,14 +45,17 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
     let begun = Instant::now();
     let give_up = begun + wait;
     let mut of = request.locks.each()[0].clone();
-    // A repeat is told of its own lease, and does not wait for its turn.
-    if request.lease.is_some() && cluster.waiters().any_for(&of) {
+    // A repeat is told of its own lease, and does not wait for its turn. Where nobody else waits it is its turn.
+    if let Some(lease) = request.lease.clone()
+        && cluster.waiters().any_for(&of)
+        && Box::pin(traces(cluster, request.locks.key(&lease), lease)).await.is_anything()
+    {
         match Box::pin(acquire(cluster, (*request).clone())).await {
-            Err(error) if is_worth_waiting(&error, &request) => {}
-            other => return Ok(other?),
+            Ok(acquired) => return Ok(acquired),
+            Err(error) => drop(what_ends(error, &request)?),
         }
     }
-    let mut place = cluster.waiters().join(&of)?;
+    let mut place = cluster.waiters().join(&of, request.mode == Mode::Exclusive)?;
     let mut is_crowded = false;
     loop {
         match place.step()? {
@@ -70,23 +74,20 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
                         place.won(holder, pause);
                         return Ok(acquired);
                     }
-                    Err(error) if is_worth_waiting(&error, &request) => {
+                    Err(error) => {
                         is_crowded = matches!(error, AcquireError::Crowded(_));
-                        let (AcquireError::Held(holder) | AcquireError::Crowded(holder)) = error else { return Err(error.into()) };
+                        let holder = what_ends(error, &request)?;
                         let written_us = holder.as_ref().and_then(|holder| holder.ballot).map_or(0, |ballot| ballot.micros());
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;
                         let pause = pause(holder.as_ref(), is_fresh, now_us);
                         let in_the_way = holder.as_ref().and_then(|holder| request.locks.members().get(holder.member?));
-                        if let Some(other) = in_the_way.filter(|other| **other != of) {
+                        if let Some(other) = in_the_way.filter(|other| **other != of && place.has_moved_to(other)) {
                             of = other.clone();
-                            drop(place);
-                            place = cluster.waiters().join(&of)?;
                         } else if place.lost(holder, freed, pause) {
                             cluster.neighbours().tell_awaited(&of);
                         }
                     }
-                    Err(error) => return Err(error.into()),
                 }
             }
             Step::Wait { until } => {
@@ -103,12 +104,12 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
     }
 }
 
-/// What is in the way ends at some time. Another set of locks that the lease itself has does not, for want of a wait.
-fn is_worth_waiting(error: &AcquireError, request: &AcquireRequest) -> bool {
+/// Who is in the way, and will not be at some time; or what no wait will end, as another set of locks that the lease itself has.
+fn what_ends(error: AcquireError, request: &AcquireRequest) -> Result<Option<Holder>, AcquireError> {
     match error {
-        AcquireError::Held(Some(holder)) => !request.locks.is_set() || holder.member.is_some(),
-        AcquireError::Held(None) | AcquireError::Crowded(_) => true,
-        AcquireError::OtherLimit { .. } | AcquireError::NoQuorum(_) | AcquireError::Indeterminate(_) => false,
+        AcquireError::Held(Some(holder)) if request.locks.is_set() && holder.member.is_none() => Err(AcquireError::Held(Some(holder))),
+        AcquireError::Held(holder) | AcquireError::Crowded(holder) => Ok(holder),
+        AcquireError::OtherLimit { .. } | AcquireError::NoQuorum(_) | AcquireError::Indeterminate(_) => Err(error),
     }
 }
 

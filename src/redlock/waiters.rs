@@ -76,6 +76,7 @@ pub struct Place {
     waiters: Arc<Waiters>,
     key: LockKey,
     turn: Arc<Notify>,
+    wants_it_alone: bool,
 }
 
 /// What somebody in a line is to do.
@@ -92,8 +93,8 @@ impl Waiters {
         Arc::new(Self { lines: Mutex::default(), bounds, metrics })
     }
 
-    /// The last place in the line for `key`.
-    pub fn join(self: &Arc<Self>, key: &LockKey) -> Result<Place, NoPlace> {
+    /// The last place in the line for `key`, for one who wants it alone or would share it.
+    pub fn join(self: &Arc<Self>, key: &LockKey, wants_it_alone: bool) -> Result<Place, NoPlace> {
         let WaitBounds { per_lock, in_all } = self.bounds;
         let mut lines = self.lines();
         if lines.is_closed {
@@ -102,23 +103,13 @@ impl Waiters {
         if in_all <= lines.waiting {
             return Err(NoPlace::AllAreFull { max: in_all });
         }
-        let line = lines.by_lock.entry(key.clone()).or_insert_with(|| Line {
-            turns: VecDeque::new(),
-            try_at: Instant::now(),
-            holder: None,
-            won: 0,
-            ours_since: None,
-            freed: 0,
-            told: None,
-        });
-        if per_lock <= line.turns.len() {
+        let turn = Arc::new(Notify::new());
+        if !lines.has_added(key, &turn, per_lock) {
             return Err(NoPlace::LineIsFull { max: per_lock });
         }
-        let turn = Arc::new(Notify::new());
-        line.turns.push_back(Arc::clone(&turn));
         lines.waiting += 1;
         self.metrics.waiting.inc();
-        Ok(Place { waiters: Arc::clone(self), key: key.clone(), turn })
+        Ok(Place { waiters: Arc::clone(self), key: key.clone(), turn, wants_it_alone })
     }
 
     /// The lock may be free now: whoever is the first in its line is to try. How often the line has won the lock so far.
@@ -146,6 +137,7 @@ impl Waiters {
     pub fn leave_to_others(&self, key: &LockKey) {
         if let Some(line) = self.lines().by_lock.get_mut(key) {
             line.ours_since = None;
+            line.holder = None;
             line.freed += 1;
             line.try_at = Instant::now() + LEFT_TO_OTHERS;
             line.tell_first();
@@ -179,6 +171,42 @@ impl Waiters {
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().expect("no code panics while it holds this")
+    }
+}
+
+impl Lines {
+    /// At the end of the line, unless that is full.
+    fn has_added(&mut self, key: &LockKey, turn: &Arc<Notify>, per_lock: usize) -> bool {
+        let line = self.by_lock.entry(key.clone()).or_insert_with(|| Line {
+            turns: VecDeque::new(),
+            try_at: Instant::now(),
+            holder: None,
+            won: 0,
+            ours_since: None,
+            freed: 0,
+            told: None,
+        });
+        let has_room = line.turns.len() < per_lock;
+        if has_room {
+            line.turns.push_back(Arc::clone(turn));
+        }
+        has_room
+    }
+
+    fn remove(&mut self, key: &LockKey, turn: &Arc<Notify>, wanted_it_alone: bool) {
+        let line = self.by_lock.get_mut(key).expect("a line is there as long as anybody is in it");
+        let at = line.turns.iter().position(|other| Arc::ptr_eq(other, turn)).expect("its turn is in the line until it is removed");
+        line.turns.remove(at);
+        if at == 0 {
+            // Where some share the lock the next may be let in where this one was not.
+            if wanted_it_alone && line.holder.as_ref().is_some_and(|(holder, _)| holder.is_shared) {
+                line.try_at = Instant::now();
+            }
+            line.tell_first();
+        }
+        if line.turns.is_empty() {
+            self.by_lock.remove(key);
+        }
     }
 }
 
@@ -262,6 +290,18 @@ impl Place {
         })
     }
 
+    /// To the end of the line of another lock, unless that is full. It waits all the while, so no other bound counts.
+    pub fn has_moved_to(&mut self, key: &LockKey) -> bool {
+        let waiters = Arc::clone(&self.waiters);
+        let mut lines = waiters.lines();
+        let has_moved = lines.has_added(key, &self.turn, waiters.bounds.per_lock);
+        if has_moved {
+            lines.remove(&self.key, &self.turn, self.wants_it_alone);
+            self.key = key.clone();
+        }
+        has_moved
+    }
+
     fn in_line<T>(&self, lines: &mut Lines, look: impl FnOnce(&mut Line) -> T) -> T {
         look(lines.by_lock.get_mut(&self.key).expect("a line is there as long as anybody is in it"))
     }
@@ -272,21 +312,7 @@ impl Drop for Place {
         let mut lines = self.waiters.lines();
         lines.waiting -= 1;
         self.waiters.metrics.waiting.dec();
-        let is_over = self.in_line(&mut lines, |line| {
-            let at = line.turns.iter().position(|turn| Arc::ptr_eq(turn, &self.turn)).expect("its turn is in the line until it is dropped");
-            line.turns.remove(at);
-            if at == 0 {
-                // Where some share the lock the next may be let in where this one was not.
-                if line.holder.as_ref().is_some_and(|(holder, _)| holder.is_shared) {
-                    line.try_at = Instant::now();
-                }
-                line.tell_first();
-            }
-            line.turns.is_empty()
-        });
-        if is_over {
-            lines.by_lock.remove(&self.key);
-        }
+        lines.remove(&self.key, &self.turn, self.wants_it_alone);
     }
 }
 
@@ -314,7 +340,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_tries_and_the_next_is_told_when_it_leaves() {
         let waiters = waiters();
-        let [first, second, third] = [(); 3].map(|()| waiters.join(&key("a")).unwrap());
+        let [first, second, third] = [(); 3].map(|()| waiters.join(&key("a"), true).unwrap());
         assert_eq!([&first, &second].map(|place| place.step()), [Ok(Step::Try { freed: 0 }), Ok(Step::Wait { until: None })]);
         drop(second);
         assert!(!is_told(&third));
@@ -329,7 +355,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_first_learned_holds_for_the_next_until_the_lock_is_freed() {
         let waiters = waiters();
-        let [first, second] = [(); 2].map(|()| waiters.join(&key("a")).unwrap());
+        let [first, second] = [(); 2].map(|()| waiters.join(&key("a"), true).unwrap());
         let now = Instant::now();
         first.won(Holder { left: Some(10 * SECOND), ..Holder::default() }, 10 * SECOND);
         drop(first);
@@ -350,7 +376,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_some_share_the_lock_the_next_is_to_try_at_once() {
         let waiters = waiters();
-        let [first, second, third] = [(); 3].map(|()| waiters.join(&key("a")).unwrap());
+        let [first, second, third] = [(); 3].map(|()| waiters.join(&key("a"), true).unwrap());
         let shared = || Holder { is_shared: true, left: Some(10 * SECOND), ..Holder::default() };
         first.lost(Some(shared()), 0, SECOND);
         // It gives up, and may have wanted the lock alone.
@@ -360,6 +386,12 @@ mod tests {
         second.won(shared(), Duration::ZERO);
         drop(second);
         assert_eq!(third.step(), Ok(Step::Try { freed: 1 }));
+        let reader = waiters.join(&key("b"), false).unwrap();
+        reader.lost(Some(shared()), 0, SECOND);
+        // What it was refused for another who would share it is refused as well.
+        let next = waiters.join(&key("b"), false).unwrap();
+        drop(reader);
+        assert_eq!(next.step(), Ok(Step::Wait { until: Some(Instant::now() + SECOND) }));
         third.lost(Some(shared()), 1, SECOND);
         // The release that was told above is complete, and what it freed nobody has got.
         waiters.freed_since(&key("a"), 0);
@@ -369,7 +401,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_line_that_has_had_its_turn_leaves_the_lock_to_others_for_a_moment() {
         let waiters = waiters();
-        let [first, second] = [(); 2].map(|()| waiters.join(&key("a")).unwrap());
+        let [first, second] = [(); 2].map(|()| waiters.join(&key("a"), true).unwrap());
         first.won(Holder::default(), SECOND);
         drop(first);
         assert!(!waiters.has_had_its_turn(&key("a")));
@@ -387,7 +419,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lock_that_is_freed_while_it_is_tried_is_tried_again() {
         let waiters = waiters();
-        let place = waiters.join(&key("a")).unwrap();
+        let place = waiters.join(&key("a"), true).unwrap();
         assert_eq!(place.step(), Ok(Step::Try { freed: 0 }));
         assert_eq!(waiters.freed(&key("a")), 0);
         assert!(place.lost(None, 0, SECOND));
@@ -399,7 +431,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn others_are_told_of_a_line_now_and_then_and_after_they_said_that_the_lock_is_free() {
         let waiters = waiters();
-        let place = waiters.join(&key("a")).unwrap();
+        let place = waiters.join(&key("a"), true).unwrap();
         let is_told = || place.lost(None, 0, SECOND);
         assert_eq!([is_told(), is_told()], [true, false]);
         advance(TELL_EVERY).await;
@@ -413,14 +445,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn there_is_a_bound_on_each_line_and_on_all_and_an_end() {
         let waiters = waiters();
-        let places: Vec<_> = (0..3).map(|_| waiters.join(&key("a")).unwrap()).collect();
-        assert_eq!(waiters.join(&key("a")).err(), Some(NoPlace::LineIsFull { max: 3 }));
-        let other = waiters.join(&key("b")).unwrap();
-        assert_eq!(waiters.join(&key("c")).err(), Some(NoPlace::AllAreFull { max: 4 }));
+        let places: Vec<_> = (0..3).map(|_| waiters.join(&key("a"), true).unwrap()).collect();
+        assert_eq!(waiters.join(&key("a"), true).err(), Some(NoPlace::LineIsFull { max: 3 }));
+        let mut other = waiters.join(&key("b"), true).unwrap();
+        assert_eq!(waiters.join(&key("c"), true).err(), Some(NoPlace::AllAreFull { max: 4 }));
+        // Whoever waits already has a place wherever there is room.
+        assert!(!other.has_moved_to(&key("a")) && other.has_moved_to(&key("c")));
+        assert_eq!((other.step(), waiters.count(), waiters.any_for(&key("b"))), (Ok(Step::Try { freed: 0 }), 4, false));
         drop(other);
-        assert!(waiters.join(&key("c")).is_ok());
+        assert!(waiters.join(&key("c"), true).is_ok());
         waiters.close();
         assert!(places.iter().all(|place| is_told(place) && place.step() == Err(NoPlace::Closed)));
-        assert_eq!(waiters.join(&key("c")).err(), Some(NoPlace::Closed));
+        assert_eq!(waiters.join(&key("c"), true).err(), Some(NoPlace::Closed));
     }
 }

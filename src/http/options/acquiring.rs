@@ -65,6 +65,11 @@ impl AcquireOptions {
         let max_lifetime = given.span("max_lifetime", least..=MAX_LIFETIME, why)?;
         let most = state.settings.ttl_bounds.max.saturating_sub(ttl.get());
         let lock_delay = given.span("lock_delay", Duration::ZERO..=most, "together with the ttl it is max_ttl at most")?;
+        if is_held && lock_delay.is_some() {
+            let detail =
+                "lock_delay: a lease that a connection holds is released when the connection ends; leave out either it or Accept: text/event-stream.";
+            return Err(Problem::invalid(detail));
+        }
         let (hold, max_lifetime) = if is_held { (Some(Hold { max_lifetime }), None) } else { (None, max_lifetime) };
         let bounds = LeaseBounds { max_lifetime, lock_delay: lock_delay.unwrap_or_default(), ..LeaseBounds::default() };
         Ok(Self { ttl, wait, owner: given.owner()?, lease: given.lease()?, hold, mode, bounds })

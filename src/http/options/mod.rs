@@ -141,8 +141,9 @@ impl FromRequest<AppState> for NoOptions {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
-        if Given::of(request, &[]).await?.wants_events() {
-            return Err(Problem::invalid("accept: text/event-stream is not to be had here; ask for application/json, again and again."));
+        let given = Given::of(request, &[]).await?;
+        if given.wants_events() && !["application/json", "application/*", "*/*"].iter().any(|kind| given.accepts(kind)) {
+            return Err(Problem::invalid("accept: text/event-stream is not to be had here, application/json is."));
         }
         Ok(Self)
     }

@@ -17,9 +17,6 @@ pub enum AnyProblem {
     /// `forbidden`: the token does not allow it.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(ProblemBody),
-    /// `rate_limited`: the caller asks more often than it may.
-    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until the next request is allowed.")))]
-    RateLimited(ProblemBody),
     /// `internal`: a bug of the gateway.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(ProblemBody),
@@ -27,6 +24,25 @@ pub enum AnyProblem {
     /// `too_many_connections`: it has as much to do as it takes on; `no_keys`: it can check no token yet.
     #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until another try makes sense.")))]
     Unavailable(ProblemBody),
+}
+
+/// The caller asks more often than it may.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "describes answers for the OpenAPI document; never made")]
+pub enum TooOften {
+    /// `rate_limited`: the caller asks more often than it may.
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until the next request is allowed.")))]
+    RateLimited(ProblemBody),
+}
+
+/// The same of an acquire, which there may be too many of besides.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "describes answers for the OpenAPI document; never made")]
+pub enum TooMany {
+    /// `too_many_waiters`: as many requests wait as may; `too_many_holders`: as many share the lock as may; `rate_limited`: the caller asks more often than it
+    /// may.
+    #[response(status = 429, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds until another try makes sense.")))]
+    TooMany(ProblemBody),
 }
 
 /// What can go wrong with a request that may have a body.

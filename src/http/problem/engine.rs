@@ -62,7 +62,7 @@ impl Problem {
     fn held(holder: &Holder, locks: &Locks, mode: Mode) -> Self {
         let locked = |detail: String| Self::new(StatusCode::LOCKED, "locked", "Locked", detail);
         if let Some(key) = holder.member.and_then(|member| locks.members().get(member)) {
-            let detail = "is held by another, so that none of them was taken. Try again when it has expired or was released.";
+            let detail = "is held by another, or kept for min_hold or lock_delay of its last lease, so that none of them was taken. Try again when it has expired or was released.";
             return locked(format!("The lock {:?} {detail}", key.as_str())).held_by(Some(holder), mode);
         }
         if locks.is_set() {
@@ -70,14 +70,18 @@ impl Problem {
             return Self::new(StatusCode::CONFLICT, "lease_in_use", "Lease in use", detail);
         }
         match mode {
-            Mode::Slot(_) => locked("Every slot is taken. Try again when one was given back.".into()).held_by(Some(holder), mode),
+            Mode::Slot(_) => {
+                let detail = "Every slot is taken, or kept for the lock_delay of its last lease. Try again when one was given back.";
+                locked(detail.into()).held_by(Some(holder), mode)
+            }
             // It is shared, and no holder is in the way.
             Mode::Shared if holder.is_shared && holder.ballot.is_none() => {
                 let detail = "Somebody waits who wants the lock alone, and nobody else is let in to share it until then. Try again in a moment.";
-                locked(detail.into()).retry_after(holder.left.unwrap_or_default())
+                locked(detail.into()).held_by(Some(holder), mode)
             }
             Mode::Exclusive | Mode::Shared => {
-                locked("The lock is held by another. Try again when it has expired or was released.".into()).held_by(Some(holder), mode)
+                let detail = "The lock is held by another, or kept for min_hold or lock_delay of its last lease. Try again when it has expired or was released.";
+                locked(detail.into()).held_by(Some(holder), mode)
             }
         }
     }
@@ -85,6 +89,8 @@ impl Problem {
     /// With who it is and until when it may stay.
     fn held_by(self, holder: Option<&Holder>, mode: Mode) -> Self {
         let left = holder.and_then(|holder| holder.left).unwrap_or(Duration::from_secs(1));
+        // Nobody, but one who waits to have it alone.
+        let holder = holder.filter(|holder| !(holder.is_shared && holder.ballot.is_none()));
         self.retry_after(left).holder(holder.map(|holder| HolderBody::beside(holder, mode)))
     }
 

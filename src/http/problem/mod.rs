@@ -14,7 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use answers::{method_not_allowed, no_such_operation, no_such_route, only_problems, panicked, too_many_connections};
-pub use documented::{AnyProblem, BodyProblem};
+pub use documented::{AnyProblem, BodyProblem, TooMany, TooOften};
 
 use super::body::HolderBody;
 use crate::redlock::Shortfall;

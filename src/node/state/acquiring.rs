@@ -75,7 +75,9 @@ impl State {
             match self.find(batch, key, acquire) {
                 Finding::Refused(AcquireVote::Busy(holder)) => {
                     self.hold_back_others(batch, key, acquire);
-                    return AcquireVote::Busy(Holder { member: at.checked_sub(1), ..holder });
+                    // The set's own record is named only if it is of others: what is in its delay is in the way of all of them.
+                    let member = if self.is_of_others(batch, key, acquire) { None } else { Some(at.saturating_sub(1)) };
+                    return AcquireVote::Busy(Holder { member, ..holder });
                 }
                 Finding::Refused(AcquireVote::Stale { floor: own }) => floor = floor.max(Some(own)),
                 Finding::Refused(vote) => return vote,
@@ -110,8 +112,7 @@ impl State {
         match &held.value {
             Record::Alone(old) => {
                 let left_ms = held.expires_ms - batch.now_ms();
-                // A set's own record is of these locks, or the lease is another set's.
-                let is_other_set = *key == acquire.key && old.members != acquire.members;
+                let is_other_set = self.is_of_others(batch, key, acquire);
                 let is_own = old.lease == acquire.lease && !old.lifetime.is_over(left_ms);
                 if !is_own || acquire.mode != Mode::Exclusive || is_other_set {
                     return Finding::Refused(AcquireVote::Busy(holder(old, left_ms)));
@@ -120,6 +121,12 @@ impl State {
             }
             Record::Together(together) => find_among(together, batch.now_ms(), acquire),
         }
+    }
+
+    /// Whether this is a set's own record, and of other locks.
+    fn is_of_others(&self, batch: &Batch, key: &LockKey, acquire: &Acquire) -> bool {
+        let held = self.live(batch, key).map(|held| &held.value);
+        *key == acquire.key && matches!(held, Some(Record::Alone(record)) if record.members != acquire.members)
     }
 
     /// Nobody else is to share the lock for a while, if one who waits wants it alone.

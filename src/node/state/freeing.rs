@@ -17,9 +17,8 @@ impl State {
             }
             Some(Record::Alone(record)) if up_to < record.ballot => ReleaseVote::Newer { ballot: record.ballot },
             Some(Record::Alone(record)) => {
-                if lease.is_some() && record.members.is_empty() && batch.now_ms() < record.lifetime.kept_ms {
-                    self.keep(key, &record);
-                } else {
+                let is_one_lock = lease.is_some() && record.members.is_empty();
+                if !is_one_lock || !self.keep(batch, key, &record) {
                     self.remove_lock(key);
                     self.remove_members(batch, &record, |member| member.ballot <= up_to);
                 }
@@ -72,11 +71,16 @@ impl State {
         freed
     }
 
-    /// It is nobody's, and is had by nobody else before it may be.
-    fn keep(&mut self, key: &LockKey, released: &LockRecord) {
+    /// It is nobody's, and is had by nobody else before it may be, or would have been at its end. Whether it is too early.
+    fn keep(&mut self, batch: &Batch, key: &LockKey, released: &LockRecord) -> bool {
+        let ends_ms = self.live(batch, key).map_or(0, |held| held.expires_ms);
+        let until_ms = released.lifetime.kept_ms.min(ends_ms);
+        if until_ms <= batch.now_ms() {
+            return false;
+        }
         let (lease, lifetime) = (LeaseId::kept(), Lifetime::default());
-        let kept = LockRecord { attempt: None, lease, lifetime, ..released.clone() };
-        self.set_lock(key, Record::Alone(kept), released.lifetime.kept_ms);
+        self.set_lock(key, Record::Alone(LockRecord { attempt: None, lease, lifetime, ..released.clone() }), until_ms);
+        true
     }
 
     /// The locks of a set go with its own record. Their fences were raised with them, and what would write them again is

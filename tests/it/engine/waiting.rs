@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use redlockd::lease::{FencingToken, Holder, Mode};
 use redlockd::node::Command;
-use redlockd::redlock::{AcquireError, AcquireRequest, Acquired, Redlock, Released, WaitError};
+use redlockd::redlock::{AcquireError, AcquireRequest, Acquired, Locks, Redlock, Released, WaitError};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::Instant;
 
 use super::fake_node::Fate;
-use super::{Engine, LOCK, TTL, lease_id, request, until};
+use super::{Engine, LOCK, TTL, lease_id, request, ttl, until};
 use crate::support::{Caller, lock_key};
 
 const MS: Duration = Duration::from_millis(1);
@@ -204,14 +204,52 @@ async fn one_that_wants_it_alone_holds_others_back_no_longer_than_it_waits() {
 async fn whoever_asks_out_of_turn_holds_nobody_back_who_came_before() {
     let engine = Engine::<5>::start().await;
     engine.redlock.acquire(shared("first")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
-    let before = engine.redlock.cluster().waiters().join(&lock_key(LOCK)).unwrap();
+    let before = engine.redlock.cluster().waiters().join(&lock_key(LOCK), false).unwrap();
     let alone = wait_for(&engine.redlock, "alone", MINUTE).await;
     until("it asked, lest it is a repeat, and is in the line", || engine.redlock.cluster().waiters().count() == 2).await;
+    // Whoever would share the lock is still let in.
     engine.redlock.acquire(shared("second")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
     drop(before);
     let holds_back = |command: &Command| matches!(command, Command::Acquire(acquire) if !acquire.holds_back.is_zero());
     until("it is its turn", || engine.nodes.iter().any(|node| node.commands().iter().any(holds_back))).await;
     alone.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_with_a_lease_id_of_its_own_takes_nobodys_turn() {
+    let engine = Engine::<5>::start().await;
+    // The lock is free, and somebody stands in the line.
+    let before = engine.redlock.cluster().waiters().join(&lock_key(LOCK), true).unwrap();
+    let waiting = wait_for(&engine.redlock, "later", MINUTE).await;
+    until("it is in the line", || engine.redlock.cluster().waiters().count() == 2).await;
+    tokio::time::sleep(100 * MS).await;
+    assert_eq!((acquires(&engine), engine.records().len()), (0, 0));
+    drop(before);
+    got(waiting).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_does_not_wait_for_its_turn() {
+    let engine = Engine::<5>::start().await;
+    let token = engine.hold("mine").await;
+    let _before = engine.redlock.cluster().waiters().join(&lock_key(LOCK), true).unwrap();
+    assert_eq!(got(wait_for(&engine.redlock, "mine", MINUTE).await).await, token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_lock_of_a_set_is_told_of_its_release() {
+    let engine = Engine::<5>::start().await;
+    let set = Locks::of_set(vec![lock_key("another"), lock_key(LOCK)]);
+    let request = AcquireRequest::of(set.clone(), Some(lease_id("set")), ttl(TTL), None);
+    engine.redlock.acquire(request).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    // By then it is no news any more, which might have been a tie.
+    tokio::time::sleep(100 * MS).await;
+    let waiting = wait_for(&engine.redlock, "second", MINUTE).await;
+    tokio::time::sleep(100 * MS).await;
+    let begun = Instant::now();
+    engine.redlock.release(set, lease_id("set"), None).await.unwrap();
+    got(waiting).await;
+    assert!(begun.elapsed() <= MS, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

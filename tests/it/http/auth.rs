@@ -146,6 +146,12 @@ async fn several_locks_are_for_who_may_have_each_of_them() {
     }
     assert_eq!(ask(&gateway, "reader", Method::DELETE, "/locks?lease_id=a-lease-of-a-set").await.status, 403);
     assert_eq!(ask(&gateway, "acquirer", Method::DELETE, "/locks?lease_id=a-lease-of-a-set").await.status, 200);
+    // Of which nobody knows any more what it was of.
+    for (caller, method, status) in
+        [("reader", Method::DELETE, 403), ("acquirer", Method::DELETE, 200), ("acquirer", Method::PUT, 403), ("worker", Method::PUT, 410)]
+    {
+        assert_eq!(ask(&gateway, caller, method.clone(), "/locks?lease_id=a-lease-of-a-set").await.status, status, "{caller} {method}");
+    }
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ async fn bounds_that_make_no_sense_are_refused() {
         gateway.post(&format!("/locks/a?{query}")).problem(400, "invalid_request").await.assert_says(says, query);
     }
     gateway.post("/semaphores/a?limit=2&min_hold=1s").problem(400, "invalid_request").await;
+    let held = gateway.post("/locks/a?lock_delay=1s").header("Accept", "text/event-stream").problem(400, "invalid_request").await;
+    held.assert_says("released when the connection ends", "a lease that a connection holds");
 }
 
 #[tokio::test]

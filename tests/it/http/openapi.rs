@@ -37,6 +37,14 @@ async fn every_operation_of_the_document_answers_as_it_says() {
     }
 }
 
+#[test]
+fn what_there_may_be_too_many_of_is_in_the_document() {
+    for path in ["/locks/{key}", "/locks", "/semaphores/{key}"] {
+        let described = document()["paths"][path]["post"]["responses"]["429"]["description"].to_string();
+        assert!(["too_many_waiters", "too_many_holders", "rate_limited"].iter().all(|code| described.contains(code)), "{path}: {described}");
+    }
+}
+
 /// What the elements of a page fetch.
 fn sources(html: &str) -> Vec<&str> {
     let after = |attribute| html.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap());

@@ -102,3 +102,12 @@ pub async fn an_extend_leaves_room_for_the_delay(subject: Subject) {
         assert_eq!(left.as_secs_f64().round(), (max_ttl - 20 * SECOND).as_secs_f64(), "{lock}");
     }
 }
+
+pub async fn what_is_kept_ends_with_its_record(subject: Subject) {
+    // As by a ballot that is ahead of the node's clock.
+    let lifetime = from_now(&subject, |now_ms| Lifetime { kept_ms: now_ms + 60_000, ..Lifetime::default() });
+    let (alice, ballot) = (Caller { lifetime, ..Caller::new("lock", "alice") }, subject.now());
+    subject.ask(alice.acquire(ballot)).await.unwrap();
+    subject.ask(alice.release(ballot)).await.unwrap();
+    assert!(holder(&subject, &alice.key).await.unwrap().left.unwrap() <= alice.ttl);
+}

@@ -80,6 +80,7 @@ on_every_node! {
         in_its_delay_a_lease_is_over,
         an_extend_leaves_room_for_the_delay,
         a_lock_that_is_released_too_early_is_kept,
+        what_is_kept_ends_with_its_record,
         what_is_kept_can_be_had_by_force;
     sets:
         a_set_is_had_whole_or_not_at_all,
@@ -87,6 +88,7 @@ on_every_node! {
         a_set_is_above_every_fence_of_its_locks,
         a_set_is_extended_whole_or_not_at_all,
         a_set_is_not_extended_whose_lock_was_had_anew,
+        in_its_delay_a_set_is_in_its_own_way,
         a_waiting_set_holds_back_new_readers,
         a_set_is_released_and_cancelled_whole,
         a_repeat_of_a_set_is_mine_and_of_a_part_of_it_has_nothing_left,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redlockd::lease::{AcquireVote, Ballot, ExtendVote, InspectVote, Mode, ReleaseVote};
+use redlockd::lease::{AcquireVote, Ballot, ExtendVote, InspectVote, Lifetime, Mode, ReleaseVote};
 use redlockd::node::Reply;
 
 use super::{ACCEPTED, holder, in_the_way, stale};
@@ -120,6 +120,18 @@ pub async fn a_set_is_not_extended_whose_lock_was_had_anew(subject: Subject) {
         subject.batch(vec![again.release(ballot), again.acquire(ballot.next())]).await;
         assert_eq!(subject.ask(set.extend(Duration::from_secs(60))).await, Ok(Reply::Extend(ExtendVote::Gone)), "{mode}");
         subject.batch(vec![again.release(ballot.next()), set.release(ballot.next())]).await;
+    }
+}
+
+pub async fn in_its_delay_a_set_is_in_its_own_way(subject: Subject) {
+    let lifetime = Lifetime { delay_ms: 20_000, ..Lifetime::default() };
+    let over = Caller { lifetime, ..Caller::of_set(&["a", "b"], "alice").ttl(Duration::from_secs(20)) };
+    let ballot = ahead(&subject);
+    subject.ask(over.acquire(ballot)).await.unwrap();
+    assert_eq!(subject.ask(over.extend(Duration::from_secs(60))).await, Ok(Reply::Extend(ExtendVote::Gone)));
+    let others = Caller { members: [lock_key("c")].into(), ..over.clone() };
+    for (caller, member) in [(over, Some(0)), (others, None)] {
+        assert_eq!(in_the_way(subject.ask(caller.attempt(2).acquire(ballot.next())).await).member, member);
     }
 }
 

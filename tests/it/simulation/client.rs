@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redlockd::lease::{FencingToken, LeaseId, LockKey, Mode, Slot, Ttl, TtlBounds};
-use redlockd::redlock::{AcquireError, AcquireRequest, ExtendError, Locks, WaitError};
+use redlockd::redlock::{AcquireError, AcquireRequest, ExtendError, LeaseBounds, Locks, WaitError};
 use tokio::time::{sleep, timeout};
 
 use super::world::{Gateway, World};
@@ -111,6 +111,20 @@ impl Client {
         }
     }
 
+    /// Mostly none, and none in the calm at the end, when every lock is to be had.
+    fn bounds(&self, wish: &Wish, ttl: Ttl) -> LeaseBounds {
+        if self.world.is_calm() || !self.happens(5) {
+            return LeaseBounds::default();
+        }
+        let (ttl_ms, max_ttl_ms) = (ttl.as_millis(), self.world.scenario.agreement.max_ttl.as_millis() as u64);
+        let some = |longest_ms: u64| if self.happens(2) { Duration::from_millis(self.below(longest_ms + 1)) } else { Duration::ZERO };
+        LeaseBounds {
+            max_lifetime: self.happens(2).then(|| ttl.get() + some(ttl_ms)),
+            min_hold: if matches!(wish, Wish::Alone(_)) { some(ttl_ms) } else { Duration::ZERO },
+            lock_delay: some(max_ttl_ms - ttl_ms),
+        }
+    }
+
     /// One try, as somebody who only wants to know whether locks can be had at all.
     pub async fn has_once(&mut self, gateway: &Gateway, lock: u64) -> bool {
         for wish in [Wish::Alone(lock), Wish::Shared(lock), Wish::Slot { semaphore: lock, limit: 2 }, Wish::All(vec![lock])] {
@@ -159,7 +173,8 @@ impl Client {
         let wait = if self.happens(3) { Duration::from_millis(self.below(200)) } else { Duration::ZERO };
         self.world.history().add_call();
         let asked = self.world.now();
-        let request = AcquireRequest { mode: wish.mode(), ..AcquireRequest::of(wish.locks(), Some(id_of(lease)), ttl, None) };
+        let request =
+            AcquireRequest { mode: wish.mode(), bounds: self.bounds(wish, ttl), ..AcquireRequest::of(wish.locks(), Some(id_of(lease)), ttl, None) };
         let outcome = gateway.redlock.wait_for(request, wait).await;
         if !gateway.is_alive() {
             return Err(Unknown);

@@ -90,10 +90,11 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
   -- Keeps a lock that was released before it may be free. Returns whether, and what went wrong, if something did.
   local function keep(lock, record)
     local owner, kept = string.match(record, '^%d+ %S+ %S+ ([^\t]*)\t%d+ (%d+)')
-    if not kept or kept - now_ms <= 0 then return end
+    local left = kept and math.min(kept - now_ms, call('PTTL', lock)) or 0
+    if left <= 0 then return end
     local text = sub(record, 1, 16) .. ' - kept+for+min+hold ' .. owner
     call('DEL', lock) -- a server that is out of memory refuses to write unless something was deleted
-    return true, try('SET', lock, text, 'PX', format('%.0f', kept - now_ms)).err
+    return true, try('SET', lock, text, 'PX', format('%.0f', left)).err
   end
 
   -- The same record, firm: no cancel can free it.
@@ -162,8 +163,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       local said = let_stand(lock, held)
       if said then return 'f', said end
     elseif letter == '0' and holds_back and detail[3] then
-      local said = many('hold_back')(lock, held, holds_back)
-      if said then return 'f', said end
+      many('hold_back')(lock, held, holds_back)
     elseif letter == 'w' then
       local high = seen and sub(seen, 1, 16) + 0 or 0
       local floor = math.max(high, lowest)
@@ -283,11 +283,11 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       sharers[#sharers + 1] = sharer
     end
 
-    -- Nobody else is to share the lock for so long; not at all if that is nothing.
+    -- Nobody else is to share the lock for so long; not at all if that is nothing. A courtesy, which may fail.
     local function hold_back(lock, held, how_long)
       if how_long == '0' then return end
       local limit, awaited, sharers = read(held)
-      return write_all(lock, limit, math.max(awaited, now_ms + how_long), sharers)
+      write_all(lock, limit, math.max(awaited, now_ms + how_long), sharers)
     end
 
     local function taken_by_others(sharers, own, slot)
@@ -415,13 +415,12 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
         local held = call('MGET', lock)[1]
         found[i] = held
         local letter, detail, left, is_firm = look(lock, held, i == 0 and record or of_members, over)
-        if i == 0 and held and letter ~= '0' and letter ~= '5' and string.match(held, '\n.*') ~= string.match(record, '\n.*') then
-          letter, detail = '0', {call('PTTL', lock), held}
-        end
+        local is_other = i == 0 and held and letter ~= '5' and string.match(held, '\n.*') ~= string.match(record, '\n.*')
+        if is_other then letter, detail = '0', {call('PTTL', lock), held} end
         if letter == '0' then
-          local said = detail[3] and hold_back(lock, held, holds_back)
-          if said then return 'f', said end
-          detail[3], detail[4] = detail[3] or '', i
+          if detail[3] then hold_back(lock, held, holds_back) end
+          -- Which of the locks: the set's own only if it is of others.
+          detail[3], detail[4] = detail[3] or '', is_other and 0 or math.max(i, 1)
           return '0', detail
         elseif letter == '5' or letter == '1' and i == 0 then
           return letter
