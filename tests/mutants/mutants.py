@@ -95,7 +95,7 @@ MUTANTS = [
     Mutant("who waits briefly ends the wait of another", ACQUIRING, "together.awaited_ms.max(batch.now_ms() + how_long_ms)", "batch.now_ms() + how_long_ms"),
     Mutant("a set is extended whose lock was had anew", EXTENDING, "of.is_some_and(|of| of != record.ballot)", "of.is_some_and(|of| of.micros() == 0)"),
     Mutant("a set is extended whose lock is shared", EXTENDING, "(own.is_none() || of.is_some()).then_some(ExtendVote::Gone)", "own.is_none().then_some(ExtendVote::Gone)"),
-    Mutant("a waiting set holds nobody back", ACQUIRING, "                    self.hold_back_others(batch, key, acquire);\n                    return", "                    return"),
+    Mutant("a waiting set holds nobody back", ACQUIRING, "                    self.hold_back_others(batch, key, acquire);\n                    // The", "                    // The"),
     Mutant("a copy outlasts what bounds its lease", FLIGHT, ".min(bounds.max_lifetime.unwrap_or(Duration::MAX))", ".max(bounds.max_lifetime.unwrap_or_default())"),
     Mutant("whoever asks with a lease id of its own asks out of turn", "src/redlock/wait.rs", "await.is_anything()", "await.doubt.is_none()"),
 ]
