@@ -101,6 +101,10 @@ fn exec_options(args: ExecArgs) -> Result<ExecOptions, String> {
         let [grace, most] = [grace, ttl / 2].map(humantime::format_duration);
         return Err(format!("--grace: {grace} is more than {most}, half of the ttl: no time would be left to renew the lock"));
     }
+    if let Some(min_hold) = min_hold.filter(|min_hold| ttl < *min_hold) {
+        let [min_hold, ttl] = [min_hold, ttl].map(humantime::format_duration);
+        return Err(format!("--min-hold: {min_hold} is more than the ttl, which is {ttl}"));
+    }
     let token = match token_file {
         Some(path) => Some(std::fs::read_to_string(&path).map_err(|error| format!("token_file: {}: {error}", path.display()))?),
         None => std::env::var("REDLOCKD_TOKEN").ok(),

@@ -264,10 +264,10 @@ fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
         }
         serde_json::Value::String(text) => Ok(text),
         serde_json::Value::Number(number) if ["fencing_token", "limit"].contains(&name) => Ok(number.to_string()),
-        // The value is not repeated: it may be a lease id.
-        _ if ["ttl", "wait", "max_lifetime", "min_hold", "lock_delay"].contains(&name) => {
-            Err(Problem::invalid(format!("{name}: it must be a string in the body, such as \"30s\".")))
+        other if ["ttl", "wait", "max_lifetime", "min_hold", "lock_delay"].contains(&name) => {
+            Err(Problem::invalid(format!("{name}: {} must be a string in the body, such as \"30s\".", excerpt(&other.to_string()))))
         }
+        // The value is not repeated: it may be a lease id.
         _ => Err(Problem::invalid(format!("{name}: it must be a string in the body."))),
     }
 }

@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::body::{HolderBody, LockBody, LockState};
 use super::hold::{self, event, told};
+use super::problem::Problem;
 use super::state::AppState;
 use crate::lease::{Ballot, Holder, LockKey};
-use crate::redlock::{InspectError, Inspected, Watch};
+use crate::redlock::{Inspected, Watch};
 
 /// How often a lock is looked at of which nothing is heard.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ const MAX_EVENTS: usize = 64;
 struct Seen(BTreeMap<Option<Ballot>, Option<Instant>>);
 
 /// The state of the lock when it is free, or after `wait`.
-pub async fn until_free(state: &AppState, key: &LockKey, wait: Duration) -> Result<Inspected, InspectError> {
+pub async fn until_free(state: &AppState, key: &LockKey, wait: Duration) -> Result<Inspected, Problem> {
     let give_up = Instant::now() + wait;
     let mut watch = state.redlock.watch(key);
     loop {
@@ -44,7 +45,7 @@ pub async fn until_free(state: &AppState, key: &LockKey, wait: Duration) -> Resu
         }
         let seen = Seen::of(&inspected);
         tokio::select! {
-            () = state.draining.begun() => return Ok(inspected),
+            () = state.draining.begun() => return Err(Problem::draining()),
             () = next_look(&mut watch, &seen, give_up) => {}
         }
     }

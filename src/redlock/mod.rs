@@ -19,6 +19,7 @@ mod patience;
 mod poll;
 mod release;
 mod traces;
+mod turns;
 mod undo;
 mod wait;
 mod waiters;

@@ -61,7 +61,10 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
         match place.step()? {
             Step::Try { freed } => {
                 let tried = Instant::now();
-                request.holds_back = give_up.saturating_duration_since(tried).min(HOLDS_BACK);
+                // Nobody is held back who stands before it in the line of another lock of the set.
+                let is_before_others = request.locks.members().iter().any(|member| *member != of && cluster.waiters().any_for(member));
+                let left = give_up.saturating_duration_since(tried);
+                request.holds_back = if is_before_others { Duration::ZERO } else { left.min(HOLDS_BACK) };
                 match Box::pin(acquire(cluster, (*request).clone())).await {
                     Ok(mut acquired) => {
                         acquired.waited = tried - begun;
@@ -81,6 +84,10 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;
                         let pause = pause(holder.as_ref(), is_fresh, now_us);
+                        if holder.as_ref().is_some_and(|holder| holder.is_shared && holder.ballot.is_none()) {
+                            // It is kept for somebody who waits elsewhere, and may not have heard that it is free.
+                            cluster.neighbours().tell_freed(&of);
+                        }
                         let in_the_way = holder.as_ref().and_then(|holder| request.locks.members().get(holder.member?));
                         if let Some(other) = in_the_way.filter(|other| **other != of && place.has_moved_to(other)) {
                             of = other.clone();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::turns::Turns;
 use crate::lease::{Holder, LockKey};
 use crate::metrics::Metrics;
 
@@ -41,6 +42,7 @@ pub enum NoPlace {
 #[derive(Default)]
 struct Lines {
     by_lock: HashMap<LockKey, Line>,
+    turns: Turns,
     waiting: usize,
     is_closed: bool,
 }
@@ -55,19 +57,12 @@ struct Line {
     holder: Option<(Holder, Instant)>,
     /// How often somebody in the line has got it, alone.
     won: u64,
-    /// Since when nobody else has had it in between; none if somebody else has it.
-    ours_since: Option<Instant>,
     /// How often it was said to be free.
     freed: u64,
     /// When other gateways were last to be told that somebody waits here.
     told: Option<Instant>,
 }
 
-/// How long a line may keep a lock for which others wait in other gateways. Long beside the few milliseconds in which it goes
-/// from one gateway to another.
-const TURN: Duration = Duration::from_millis(50);
-/// For how long it is then left to them.
-const LEFT_TO_OTHERS: Duration = Duration::from_millis(20);
 /// How often other gateways are told, for as long as somebody waits.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(2);
 
@@ -127,19 +122,19 @@ impl Waiters {
         }
     }
 
-    /// Whether the line has kept the lock for as long as it may if others want it.
+    /// Whether those who wait here have had the lock for as long as they may if others want it, or have left it to them a moment ago.
     pub fn has_had_its_turn(&self, key: &LockKey) -> bool {
-        let lines = self.lines();
-        lines.by_lock.get(key).and_then(|line| line.ours_since).is_some_and(|since| TURN <= since.elapsed())
+        self.lines().turns.is_over(key)
     }
 
     /// The lock is free, and nobody here is to try it for a moment: it is the others' turn.
     pub fn leave_to_others(&self, key: &LockKey) {
-        if let Some(line) = self.lines().by_lock.get_mut(key) {
-            line.ours_since = None;
+        let mut lines = self.lines();
+        let left_until = lines.turns.leave(key);
+        if let Some(line) = lines.by_lock.get_mut(key) {
             line.holder = None;
             line.freed += 1;
-            line.try_at = Instant::now() + LEFT_TO_OTHERS;
+            line.try_at = left_until;
             line.tell_first();
         }
     }
@@ -179,10 +174,9 @@ impl Lines {
     fn has_added(&mut self, key: &LockKey, turn: &Arc<Notify>, per_lock: usize) -> bool {
         let line = self.by_lock.entry(key.clone()).or_insert_with(|| Line {
             turns: VecDeque::new(),
-            try_at: Instant::now(),
+            try_at: self.turns.left_until(key).unwrap_or_else(Instant::now),
             holder: None,
             won: 0,
-            ours_since: None,
             freed: 0,
             told: None,
         });
@@ -255,9 +249,12 @@ impl Place {
     /// it was since the [`step`](Place::step) that said `freed`, since nobody knows which came first on the nodes. True if
     /// other gateways are to be told now that somebody waits.
     pub fn lost(&self, holder: Option<Holder>, freed: u64, pause: Duration) -> bool {
-        self.in_line(&mut self.waiters.lines(), |line| {
+        let mut lines = self.waiters.lines();
+        if let Some(holder) = &holder {
+            lines.turns.see(&self.key, holder);
+        }
+        self.in_line(&mut lines, |line| {
             line.see(holder);
-            line.ours_since = None;
             let now = Instant::now();
             if line.freed == freed {
                 line.try_at = now + pause;
@@ -273,9 +270,10 @@ impl Place {
     /// The lock is ours, as `holder` describes: the next is to try after `pause`, or when it is freed. Where it is shared the
     /// next may get it as well, and what was freed before is free for it still.
     pub fn won(&self, holder: Holder, pause: Duration) {
-        self.in_line(&mut self.waiters.lines(), |line| {
+        let mut lines = self.waiters.lines();
+        lines.turns.begin(&self.key, holder.ballot);
+        self.in_line(&mut lines, |line| {
             line.won += u64::from(!holder.is_shared);
-            line.ours_since.get_or_insert_with(Instant::now);
             line.try_at = Instant::now() + pause;
             line.see(Some(holder));
         });
@@ -321,7 +319,9 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::time::advance;
 
+    use super::super::turns::{LEFT_TO_OTHERS, TURN};
     use super::*;
+    use crate::lease::Ballot;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -404,15 +404,21 @@ mod tests {
         let [first, second] = [(); 2].map(|()| waiters.join(&key("a"), true).unwrap());
         first.won(Holder::default(), SECOND);
         drop(first);
-        assert!(!waiters.has_had_its_turn(&key("a")));
         advance(TURN).await;
         assert!(waiters.has_had_its_turn(&key("a")));
         waiters.leave_to_others(&key("a"));
-        assert_eq!(second.step(), Ok(Step::Wait { until: Some(Instant::now() + LEFT_TO_OTHERS) }));
-        second.won(Holder::default(), SECOND);
+        let until = Some(Instant::now() + LEFT_TO_OTHERS);
+        assert_eq!(second.step(), Ok(Step::Wait { until }));
+        // Nor does one try who comes to a new line.
+        drop(second);
+        let third = waiters.join(&key("a"), true).unwrap();
+        assert_eq!(third.step(), Ok(Step::Wait { until }));
+        advance(LEFT_TO_OTHERS).await;
+        third.won(Holder::default(), SECOND);
         advance(TURN).await;
+        assert!(waiters.has_had_its_turn(&key("a")));
         // Somebody else was there in between.
-        second.lost(None, 1, SECOND);
+        third.lost(Some(Holder { ballot: Some(Ballot::from_micros(7)), ..Holder::default() }), 1, SECOND);
         assert!(!waiters.has_had_its_turn(&key("a")));
     }
 

@@ -62,7 +62,7 @@ impl Problem {
     fn held(holder: &Holder, locks: &Locks, mode: Mode) -> Self {
         let locked = |detail: String| Self::new(StatusCode::LOCKED, "locked", "Locked", detail);
         if let Some(key) = holder.member.and_then(|member| locks.members().get(member)) {
-            let detail = "is held by another, or kept for min_hold or lock_delay of its last lease, so that none of them was taken. Try again when it has expired or was released.";
+            let detail = "is held by another, so that none of them was taken. Try again when it has expired or was released.";
             return locked(format!("The lock {:?} {detail}", key.as_str())).held_by(Some(holder), mode);
         }
         if locks.is_set() {
@@ -71,7 +71,7 @@ impl Problem {
         }
         match mode {
             Mode::Slot(_) => {
-                let detail = "Every slot is taken, or kept for the lock_delay of its last lease. Try again when one was given back.";
+                let detail = "Every slot is taken. Try again when one was given back.";
                 locked(detail.into()).held_by(Some(holder), mode)
             }
             // It is shared, and no holder is in the way.
@@ -80,7 +80,7 @@ impl Problem {
                 locked(detail.into()).held_by(Some(holder), mode)
             }
             Mode::Exclusive | Mode::Shared => {
-                let detail = "The lock is held by another, or kept for min_hold or lock_delay of its last lease. Try again when it has expired or was released.";
+                let detail = "The lock is held by another. Try again when it has expired or was released.";
                 locked(detail.into()).held_by(Some(holder), mode)
             }
         }

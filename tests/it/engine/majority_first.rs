@@ -183,7 +183,7 @@ async fn a_lock_that_the_first_all_refuse_is_held_without_asking_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_is_told_to_every_node_at_once_before_the_next_one_is_granted() {
+async fn a_slot_is_told_to_every_node_at_once() {
     let engine = Engine::<5>::start().await;
     let (semaphore, mode) = (LockKey::of_semaphore(&lock_key(LOCK)), Mode::Slot(Slot { number: 0, limit: 2 }));
     let slot = AcquireRequest { mode, ..AcquireRequest::of(semaphore.clone(), None, ttl(TTL), None) };

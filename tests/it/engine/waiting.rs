@@ -210,8 +210,7 @@ async fn whoever_asks_out_of_turn_holds_nobody_back_who_came_before() {
     // Whoever would share the lock is still let in.
     engine.redlock.acquire(shared("second")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
     drop(before);
-    let holds_back = |command: &Command| matches!(command, Command::Acquire(acquire) if !acquire.holds_back.is_zero());
-    until("it is its turn", || engine.nodes.iter().any(|node| node.commands().iter().any(holds_back))).await;
+    until("it is its turn", || engine.nodes.iter().any(|node| node.commands().iter().any(holds_others_back))).await;
     alone.abort();
 }
 
@@ -250,6 +249,24 @@ async fn whoever_waits_for_a_lock_of_a_set_is_told_of_its_release() {
     engine.redlock.release(set, lease_id("set"), None).await.unwrap();
     got(waiting).await;
     assert!(begun.elapsed() <= MS, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_holds_nobody_back_who_stands_before_it_in_the_line_of_another_of_its_locks() {
+    let engine = Engine::<5>::start().await;
+    engine.redlock.acquire(shared("first")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    let before = engine.redlock.cluster().waiters().join(&lock_key(LOCK), false).unwrap();
+    let (redlock, set) = (engine.redlock.clone(), Locks::of_set(vec![lock_key("another"), lock_key(LOCK)]));
+    let waiting = tokio::spawn(async move { redlock.wait_for(AcquireRequest::of(set, None, ttl(TTL), None), MINUTE).await });
+    until("it found one of its locks held", || 0 < acquires(&engine) && engine.redlock.cluster().waiters().count() == 2).await;
+    engine.redlock.acquire(shared("second")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    drop(before);
+    until("it is its turn", || engine.nodes.iter().any(|node| node.commands().iter().any(holds_others_back))).await;
+    waiting.abort();
+}
+
+fn holds_others_back(command: &Command) -> bool {
+    matches!(command, Command::Acquire(acquire) if !acquire.holds_back.is_zero())
 }
 
 #[tokio::test(start_paused = true)]

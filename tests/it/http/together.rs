@@ -271,7 +271,7 @@ async fn a_set_in_its_delay_is_held_and_had_after_it() {
         let first = gateway.post("/locks").json(&body("0s", r#"["a","b"]"#)).ok().await;
         // Until then it is repeated.
         let over = async || Some(gateway.post("/locks").json(&body("0s", r#"["a","b"]"#)).send().await).filter(|answer| answer.status == 423);
-        eventually_async("it is over", over).await.assert_says("lock_delay", "its own delay");
+        eventually_async("it is over", over).await.assert_says("\"a\" is held", "its own delay");
         gateway.put("/locks").lease(FIRST).problem(410, "lease_expired").await;
         gateway.post("/locks").json(&body("0s", r#"["a","c"]"#)).problem(409, "lease_in_use").await;
         let next = gateway.post("/locks").json(&body("20s", r#"["a","b"]"#)).ok().await;
