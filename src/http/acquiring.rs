@@ -14,7 +14,7 @@ use super::body::{LeaseBody, Term};
 use super::grant_body::GrantBody;
 use super::hold::{Holding, Wire};
 use super::locks::NO_STORE;
-use super::options::{AcquireOptions, FENCING_TOKEN, Hold, LEASE_ID};
+use super::options::{AcquireOptions, FENCING_TOKEN, Hold, LEASE_ID, Wait};
 use super::problem::Problem;
 use super::state::AppState;
 use crate::lease::{Grant, Mode, Ttl};
@@ -33,7 +33,7 @@ pub fn acquire(
     options: AcquireOptions,
 ) -> impl Future<Output = Result<Response, Problem>> + Send {
     let AcquireOptions { ttl, wait, owner, lease, hold, mode, bounds } = options;
-    let permitted = if hold.is_some() { allowed.also::<Extend>(&state) } else { Ok(()) };
+    let permitted = if hold.is_some() { allowed.also::<Extend>(&state).map_err(Box::new) } else { Ok(()) };
     let owner = owner.or_else(|| allowed.asking.caller.name().cloned());
     let may_return = lease.is_some();
     let mut deed = Deed::begin(&state.audit, allowed);
@@ -42,8 +42,9 @@ pub fn acquire(
     let begun = Instant::now();
     // In a box, or a future that is made outside of another is in there twice: once before it is awaited.
     let waiting = Box::pin(state.redlock.wait_for(request, wait.time));
+    let preference = wait.preference;
     async move {
-        permitted.map_err(|problem| deed.fail(problem))?;
+        permitted.map_err(|problem| deed.fail(*problem))?;
         let acquired = match waiting.await {
             Ok(acquired) => acquired,
             Err(error) => {
@@ -54,7 +55,7 @@ pub fn acquire(
         deed.fencing_token = Some(acquired.grant.fencing_token);
         let wire = wire.map(|Extension(wire)| wire);
         let mut response = Box::pin(Granted { acquired, begun, ttl, mode, hold, may_return, wire }.answer(state, deed)).await?;
-        wait.tell(&mut response);
+        Wait::tell(preference, &mut response);
         Ok(response)
     }
 }

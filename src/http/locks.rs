@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::acquiring::{self, ToClient};
 use super::auth::{Acquire, Extend, Inspect, OnLock, Undecided};
 use super::body::{LeaseBody, LockBody, ReleaseBody};
-use super::options::{AcquireOptions, ExtendOptions, InspectOptions, ReleaseOptions};
+use super::options::{AcquireOptions, ExtendOptions, InspectOptions, ReleaseOptions, Wait};
 use super::problem::{AnyProblem, BodyProblem, Problem, ProblemBody, TooMany, TooOften};
 use super::state::{Admitted, AppState};
 use super::{leasing, watch};
@@ -109,6 +109,6 @@ pub async fn inspect(State(state): State<AppState>, OnLock { key, .. }: OnLock<I
     let now = if wait.time.is_zero() { state.redlock.inspect(key.clone()).await? } else { watch::until_free(&state, &key, wait.time).await? };
     let (lock_state, holder, holders) = watch::described_state(&now);
     let mut response = ([NO_STORE], Json(LockBody { key: key.as_str(), state: lock_state, holder, holders })).into_response();
-    wait.tell(&mut response);
+    Wait::tell(wait.preference, &mut response);
     Ok(response)
 }

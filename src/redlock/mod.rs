@@ -99,11 +99,11 @@ impl Redlock {
         async move { if wait.is_zero() { Ok(Box::pin(this.acquire(*request)).await?) } else { this.wait(request, wait).await } }
     }
 
-    async fn wait(&self, request: Box<AcquireRequest>, wait: Duration) -> Result<Acquired, WaitError> {
-        let (begun, locks) = (Instant::now(), request.locks.clone());
-        let result = wait::wait_for(&self.cluster, request, wait).await;
+    async fn wait(&self, mut request: Box<AcquireRequest>, wait: Duration) -> Result<Acquired, WaitError> {
+        let begun = Instant::now();
+        let result = wait::wait_for(&self.cluster, &mut request, wait).await;
         if result.is_ok() {
-            self.changed(&locks);
+            self.changed(&request.locks);
         }
         let outcome = match &result {
             Ok(acquired) => outcome_of(Ok(acquired)),

@@ -41,7 +41,7 @@ const HOLDS_BACK: Duration = Duration::from_secs(1);
 ///
 /// For a set it is the line of one of its locks that was held: whoever comes to the front of it and finds another one held
 /// goes to the end of that one's line.
-pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, wait: Duration) -> Result<Acquired, WaitError> {
+pub async fn wait_for(cluster: &Arc<Cluster>, request: &mut AcquireRequest, wait: Duration) -> Result<Acquired, WaitError> {
     let begun = Instant::now();
     let give_up = begun + wait;
     let mut of = request.locks.each()[0].clone();
@@ -50,9 +50,9 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
         && cluster.waiters().any_for(&of)
         && Box::pin(traces(cluster, request.locks.key(&lease), lease)).await.is_anything()
     {
-        match Box::pin(acquire(cluster, (*request).clone())).await {
+        match Box::pin(acquire(cluster, request.clone())).await {
             Ok(acquired) => return Ok(acquired),
-            Err(error) => drop(what_ends(error, &request)?),
+            Err(error) => drop(what_ends(error, request)?),
         }
     }
     let mut place = cluster.waiters().join(&of, request.mode == Mode::Exclusive)?;
@@ -65,7 +65,7 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
                 let is_before_others = request.locks.members().iter().any(|member| *member != of && cluster.waiters().any_for(member));
                 let left = give_up.saturating_duration_since(tried);
                 request.holds_back = if is_before_others { Duration::ZERO } else { left.min(HOLDS_BACK) };
-                match Box::pin(acquire(cluster, (*request).clone())).await {
+                match Box::pin(acquire(cluster, request.clone())).await {
                     Ok(mut acquired) => {
                         acquired.waited = tried - begun;
                         let left = Some(request.ttl.get().saturating_sub(tried.elapsed()));
@@ -79,7 +79,7 @@ pub async fn wait_for(cluster: &Arc<Cluster>, mut request: Box<AcquireRequest>, 
                     }
                     Err(error) => {
                         is_crowded = matches!(error, AcquireError::Crowded(_));
-                        let holder = what_ends(error, &request)?;
+                        let holder = what_ends(error, request)?;
                         let written_us = holder.as_ref().and_then(|holder| holder.ballot).map_or(0, |ballot| ballot.micros());
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;

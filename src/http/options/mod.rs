@@ -23,9 +23,9 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Tells the client that its preference was heard.
-    pub fn tell(&self, response: &mut Response) {
-        if let Some(seconds) = self.preference {
+    /// Tells the client that its preference was heard, if it had one.
+    pub fn tell(preference: Option<u32>, response: &mut Response) {
+        if let Some(seconds) = preference {
             let applied = HeaderValue::try_from(format!("wait={seconds}")).expect("digits may stand in a header");
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }
