@@ -47,7 +47,7 @@ impl From<InspectError> for ExtendError {
 
 pub async fn extend(cluster: &Arc<Cluster>, key: LockKey, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
     let started_us = cluster.clock().estimate_us();
-    let extending = Extending(Extension::new(cluster.quorum(), ttl.get(), cluster.settings().clock_jump_margin));
+    let extending = Extending(Extension::new(cluster.quorum(), cluster.settings().clock_jump_margin));
     let timeout = call_timeout(cluster, ttl.get());
     // A lease that goes on has to be where it can outlive some nodes. The extend overtakes the copies, which is why they last as long.
     if let Some(flight) = cluster.copies().recall(&key, &lease, Ballot::from_micros(Ballot::MAX)) {

@@ -61,10 +61,10 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: &mut AcquireRequest, wait
         match place.step()? {
             Step::Try { freed } => {
                 let tried = Instant::now();
-                // Nobody is held back who stands before it in the line of another lock of the set.
-                let is_before_others = request.locks.members().iter().any(|member| *member != of && cluster.waiters().any_for(member));
+                // Whoever stands before it, in the line of another lock of its set, is not held back.
+                let stands_behind_others = request.locks.members().iter().any(|member| *member != of && cluster.waiters().any_for(member));
                 let left = give_up.saturating_duration_since(tried);
-                request.holds_back = if is_before_others { Duration::ZERO } else { left.min(HOLDS_BACK) };
+                request.holds_back = if stands_behind_others { Duration::ZERO } else { left.min(HOLDS_BACK) };
                 match Box::pin(acquire(cluster, request.clone())).await {
                     Ok(mut acquired) => {
                         acquired.waited = tried - begun;

@@ -69,7 +69,8 @@ async fn a_lease_is_over_in_its_delay() {
             assert!(answer.u64("valid_for_ms") <= 100, "{}", answer.text);
             return None;
         }
-        Some(answer)
+        // While clocks may differ nobody knows.
+        (answer.status != 503).then_some(answer)
     };
     let answer = eventually_async("it is over", over).await;
     assert_eq!((answer.status, answer.str("code")), (410, "lease_expired"));
