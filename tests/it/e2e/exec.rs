@@ -193,5 +193,5 @@ fn what_runs_at_one_time_on_several_machines_runs_once() {
     assert_eq!((code_of(&late), late.stdout), (121, Vec::new()));
     let too_short = nightly("10s");
     assert_eq!(code_of(&too_short), 125);
-    assert!(String::from_utf8_lossy(&too_short.stderr).contains("min_hold"), "{too_short:?}");
+    assert!(String::from_utf8_lossy(&too_short.stderr).contains("--min-hold: 30s is more than the ttl"), "{too_short:?}");
 }
