@@ -54,7 +54,7 @@ pub async fn extend(State(state): State<AppState>, asking: Asking, options: Exte
     let known = state.redlock.set_of(&options.lease).await;
     let problem = match (known.set(), &known.doubt) {
         (Some(locks), None) => {
-            return leasing::extend_all(state.clone(), asking.to(locks, &state)?, options, |token| known.set_of(token)).await;
+            return leasing::extend_all(state.clone(), asking.to(locks, &state)?, options, |token| known.granted(token)).await;
         }
         (_, Some(error)) => ExtendError::from(error.clone()).into(),
         (None, None) => Problem::no_such_set(),

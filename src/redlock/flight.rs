@@ -90,19 +90,19 @@ impl Flight {
         let call_timeout = call_timeout(cluster, request.ttl.get());
         let attempt_id = AttemptId(rand::rng().random());
         let ballot = cluster.ballots().draw();
+        let key = request.locks.key(&lease);
         let progress = Progress {
             attempt: Attempt::new(cluster.quorum(), terms, ballot),
             stage: Stage::Voting,
             deadline: started + call_timeout,
             nodes: vec![NodeProgress::default(); cluster.quorum().nodes()],
-            command: Arc::new(acquire_command(&request, &lease, attempt_id, ballot, None, request.mode)),
+            command: Arc::new(acquire_command(&request, &key, &lease, attempt_id, ballot, None, request.mode)),
             lead: cluster.lead(),
             unasked: NodeSet::all(cluster.quorum()),
             gives_back: false,
             owner: Some(owner),
         };
         let (cluster_of, cause, progress) = (Arc::clone(cluster), Cause::current(), Mutex::new(progress));
-        let key = request.locks.key(&lease);
         let flight = Arc::new(Self { cluster: cluster_of, request, lease, key, attempt_id, started, call_timeout, cause, progress });
         cluster.metrics().rounds.inc();
         flight.begin();
@@ -135,8 +135,8 @@ impl Flight {
         NodeSet::all(self.cluster.quorum()).without(self.progress().unasked)
     }
 
-    /// Sends the granted lease to the nodes that have not been asked for it, for the time that is left of it; for `at_least`
-    /// so long if it is just being extended.
+    /// Sends the granted lease to the nodes that have not been asked for it, for the time that is left of it, and for
+    /// `at_least` where it is just being extended.
     pub fn copy(self: &Arc<Self>, at_least: Duration) {
         let mut progress = self.progress();
         let (begun, bounds) = (self.started.elapsed(), &self.request.bounds);
@@ -234,7 +234,8 @@ impl Flight {
                 let ballot = self.cluster.ballots().draw_above(floor);
                 progress.attempt.begin_round(ballot);
                 progress.deadline = Instant::now() + self.call_timeout;
-                progress.command = Arc::new(acquire_command(&self.request, &self.lease, self.attempt_id, ballot, over, progress.attempt.mode()));
+                progress.command =
+                    Arc::new(acquire_command(&self.request, &self.key, &self.lease, self.attempt_id, ballot, over, progress.attempt.mode()));
                 progress.unasked = NodeSet::all(self.cluster.quorum());
                 self.cluster.metrics().rounds.inc();
                 self.cluster.metrics().second_rounds.inc();
@@ -366,10 +367,18 @@ impl Progress {
     }
 }
 
-fn acquire_command(request: &AcquireRequest, lease: &LeaseId, attempt: AttemptId, ballot: Ballot, over: Option<Ballot>, mode: Mode) -> Command {
+fn acquire_command(
+    request: &AcquireRequest,
+    key: &LockKey,
+    lease: &LeaseId,
+    attempt: AttemptId,
+    ballot: Ballot,
+    over: Option<Ballot>,
+    mode: Mode,
+) -> Command {
     let AcquireRequest { locks, ttl, owner, bounds, holds_back, .. } = request;
     let members = if let Locks::Set(members) = locks { Arc::clone(members) } else { Arc::default() };
-    let (key, lease, owner) = (locks.key(lease), lease.clone(), owner.clone());
+    let (key, lease, owner) = (key.clone(), lease.clone(), owner.clone());
     let (ttl, lifetime) = (ttl.get() + bounds.lock_delay, bounds.from(ballot));
     Command::Acquire(Acquire { key, lease, attempt, ballot, over, ttl, owner, lifetime, mode, holds_back: *holds_back, members })
 }

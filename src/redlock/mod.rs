@@ -121,11 +121,12 @@ impl Redlock {
 
     /// Lets a live lease last at least `ttl` from now.
     pub async fn extend(&self, locks: impl Into<Locks>, lease: LeaseId, ttl: Ttl) -> Result<Extended, ExtendError> {
-        let (begun, locks, of) = (Instant::now(), locks.into(), lease.clone());
-        let result = extend::extend(&self.cluster, locks.key(&of), lease, ttl).await;
+        let (begun, locks) = (Instant::now(), locks.into());
+        let (key, of) = (locks.key(&lease), lease.clone());
+        let result = extend::extend(&self.cluster, key.clone(), lease, ttl).await;
         if let Ok(extended) = &result {
             self.changed(&locks);
-            self.cluster.held().prolong(locks.key(&of), of, begun + extended.valid_for);
+            self.cluster.held().prolong(key, of, begun + extended.valid_for);
         }
         self.count(
             "extend",
@@ -142,12 +143,13 @@ impl Redlock {
 
     /// Frees what this lease holds, up to `token` if that is named. May be repeated.
     pub async fn release(&self, locks: impl Into<Locks>, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
-        let (locks, of) = (locks.into(), lease.clone());
-        let result = self.freeing(&locks, release::release(&self.cluster, locks.key(&of), Some(lease), token)).await;
+        let locks = locks.into();
+        let (key, of) = (locks.key(&lease), lease.clone());
+        let result = self.freeing(&locks, release::release(&self.cluster, key.clone(), Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
         if result.is_ok() {
             self.changed(&locks);
-            self.cluster.held().end(locks.key(&of), of);
+            self.cluster.held().end(key, of);
         }
         self.count(
             "release",

@@ -33,7 +33,7 @@ impl Known {
     }
 
     /// The set that was granted under this token.
-    pub fn set_of(&self, token: FencingToken) -> Option<Locks> {
+    pub fn granted(&self, token: FencingToken) -> Option<Locks> {
         let trace = self.traces.iter().find(|trace| trace.ballot == Some(token.ballot()))?;
         Some(Locks::Set(Arc::clone(&trace.members)))
     }

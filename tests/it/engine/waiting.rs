@@ -201,12 +201,12 @@ async fn one_that_wants_it_alone_holds_others_back_no_longer_than_it_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_out_of_turn_holds_nobody_back_who_came_before() {
+async fn whoever_comes_later_holds_nobody_back_who_came_before() {
     let engine = Engine::<5>::start().await;
     engine.redlock.acquire(shared("first")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
     let before = engine.redlock.cluster().waiters().join(&lock_key(LOCK), false).unwrap();
     let alone = wait_for(&engine.redlock, "alone", MINUTE).await;
-    until("it asked, lest it is a repeat, and is in the line", || engine.redlock.cluster().waiters().count() == 2).await;
+    until("it looked, lest it is a repeat, and is in the line", || engine.redlock.cluster().waiters().count() == 2).await;
     // Whoever would share the lock is still let in.
     engine.redlock.acquire(shared("second")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
     drop(before);
