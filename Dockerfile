@@ -9,8 +9,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/source/target,sharing=locked \
     # Sources that are older than what the cache was built of would not be built.
     touch src/*.rs && \
-    cargo build --locked --profile dist --bin redlockd && \
-    install -D target/dist/redlockd /out/redlockd && \
+    cargo build --locked --release --bin redlockd && \
+    install -D target/release/redlockd /out/redlockd && \
     install -d -o 65532 -g 65532 /out/data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
