@@ -1,5 +1,6 @@
 //! What a request says: query, JSON body and headers, as names and values of which each is known and given once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -39,22 +40,22 @@ impl Given {
     /// Reads query and body. A name in both is given twice.
     ///
     /// In a box: what a body needs to be read is more than what a request needs to wait, which takes longer.
-    pub fn of<'a>(request: Request, allowed: &'a [&'a str]) -> Pin<Box<dyn Future<Output = Result<Self, Problem>> + Send + 'a>> {
-        Box::pin(Self::read(request, allowed))
+    pub fn of(request: Request, allowed: impl Into<Cow<'static, [&'static str]>>) -> Pin<Box<dyn Future<Output = Result<Self, Problem>> + Send>> {
+        Box::pin(Self::read(request, allowed.into()))
     }
 
-    async fn read(request: Request, allowed: &[&str]) -> Result<Self, Problem> {
+    async fn read(request: Request, allowed: Cow<'static, [&'static str]>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let mut given = Self { headers: parts.headers, values: Vec::new(), keys: None };
         for pair in parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let plain = |text: &str| decode(&text.replace('+', " ")).map_err(|error| Problem::invalid(format!("query: {error}.")));
             let name = plain(name)?;
-            check_name(&name, allowed)?;
+            check_name(&name, &allowed)?;
             given.add(name, plain(value)?)?;
         }
         for (name, value) in given.body(body).await? {
-            check_name(&name, allowed)?;
+            check_name(&name, &allowed)?;
             match value {
                 serde_json::Value::Array(values) if name == "keys" => given.add_keys(values)?,
                 value => {

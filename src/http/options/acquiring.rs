@@ -47,6 +47,36 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 impl AcquireOptions {
     const NAMES: [&str; 6] = ["ttl", "wait", "owner", "lease_id", "max_lifetime", "lock_delay"];
 
+    fn of_lock(mut given: Given, state: &AppState) -> Result<Self, Problem> {
+        let mode = match given.take("mode").as_deref() {
+            None | Some("exclusive") => Mode::Exclusive,
+            Some("shared") => Mode::Shared,
+            Some(other) => {
+                return Err(Problem::invalid(format!("mode: {:?} is not allowed; a mode is exclusive or shared.", excerpt(other))));
+            }
+        };
+        let mut options = Self::read(&mut given, state, mode)?;
+        if let Some(min_hold) = given.span("min_hold", MILLISECOND..=options.ttl.get(), "it is the ttl at most")? {
+            if mode == Mode::Shared {
+                return Err(Problem::invalid("min_hold: it is for who has the lock alone; leave it out, or ask for mode=exclusive."));
+            }
+            options.bounds.min_hold = min_hold;
+        }
+        Ok(options)
+    }
+
+    fn of_slot(mut given: Given, state: &AppState) -> Result<Self, Problem> {
+        let (limit, most) = (given.take("limit"), Mode::MAX_TOGETHER);
+        let limit = limit.ok_or_else(|| Problem::invalid(format!("limit is missing; say how many slots the semaphore has, from 1 to {most}.")))?;
+        let number = limit
+            .parse()
+            .ok()
+            .filter(|limit| (1..=most).contains(limit))
+            .ok_or_else(|| Problem::invalid(format!("limit: {:?} is not allowed; a limit is an integer from 1 to {most}.", excerpt(&limit))))?;
+        // Whichever slot is free.
+        Self::read(&mut given, state, Mode::Slot(Slot { number: 0, limit: number }))
+    }
+
     fn read(given: &mut Given, state: &AppState, mode: Mode) -> Result<Self, Problem> {
         given.header(&IDEMPOTENCY_KEY, "lease_id")?;
         given.header(&LEASE_ID, "lease_id")?;
@@ -76,51 +106,38 @@ impl AcquireOptions {
     }
 }
 
+// Not async fns: the future of one has room for the request to its end, and the handler, which awaits it, keeps that room
+// for as long as somebody waits for the lock.
+
 impl FromRequest<AppState> for AcquireOptions {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        let mut given = Given::of(request, &[&Self::NAMES[..], &["mode", "min_hold"]].concat()).await?;
-        let mode = match given.take("mode").as_deref() {
-            None | Some("exclusive") => Mode::Exclusive,
-            Some("shared") => Mode::Shared,
-            Some(other) => {
-                return Err(Problem::invalid(format!("mode: {:?} is not allowed; a mode is exclusive or shared.", excerpt(other))));
-            }
-        };
-        let mut options = Self::read(&mut given, state, mode)?;
-        if let Some(min_hold) = given.span("min_hold", MILLISECOND..=options.ttl.get(), "it is the ttl at most")? {
-            if mode == Mode::Shared {
-                return Err(Problem::invalid("min_hold: it is for who has the lock alone; leave it out, or ask for mode=exclusive."));
-            }
-            options.bounds.min_hold = min_hold;
-        }
-        Ok(options)
+    fn from_request(request: Request, state: &AppState) -> impl Future<Output = Result<Self, Problem>> + Send {
+        let given = Given::of(request, [&Self::NAMES[..], &["mode", "min_hold"]].concat());
+        async move { Self::of_lock(given.await?, state) }
     }
 }
 
 impl FromRequest<AppState> for SlotOptions {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        let mut given = Given::of(request, &[&AcquireOptions::NAMES[..], &["limit"]].concat()).await?;
-        let (limit, most) = (given.take("limit"), Mode::MAX_TOGETHER);
-        let limit = limit.ok_or_else(|| Problem::invalid(format!("limit is missing; say how many slots the semaphore has, from 1 to {most}.")))?;
-        let number = limit
-            .parse()
-            .ok()
-            .filter(|limit| (1..=most).contains(limit))
-            .ok_or_else(|| Problem::invalid(format!("limit: {:?} is not allowed; a limit is an integer from 1 to {most}.", excerpt(&limit))))?;
-        // Whichever slot is free.
-        AcquireOptions::read(&mut given, state, Mode::Slot(Slot { number: 0, limit: number })).map(Self)
+    fn from_request(request: Request, state: &AppState) -> impl Future<Output = Result<Self, Problem>> + Send {
+        let given = Given::of(request, [&AcquireOptions::NAMES[..], &["limit"]].concat());
+        async move { AcquireOptions::of_slot(given.await?, state).map(Self) }
     }
 }
 
 impl FromRequest<AppState> for SetOptions {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        let mut given = Given::of(request, &[&AcquireOptions::NAMES[..], &["keys"]].concat()).await?;
+    fn from_request(request: Request, state: &AppState) -> impl Future<Output = Result<Self, Problem>> + Send {
+        let given = Given::of(request, [&AcquireOptions::NAMES[..], &["keys"]].concat());
+        async move { Self::read(given.await?, state) }
+    }
+}
+
+impl SetOptions {
+    fn read(mut given: Given, state: &AppState) -> Result<Self, Problem> {
         let most = Locks::MAX_MEMBERS;
         let names = given.take_keys().ok_or_else(|| {
             Problem::invalid(format!("keys is missing; say in the body which 1 to {most} locks are wanted: {{\"keys\":[\"a\",\"b\"]}}."))
