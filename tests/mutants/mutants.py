@@ -98,4 +98,5 @@ MUTANTS = [
     Mutant("a waiting set holds nobody back", ACQUIRING, "                    self.hold_back_others(batch, key, acquire);\n                    // The", "                    // The"),
     Mutant("a copy outlasts what bounds its lease", FLIGHT, ".min(bounds.max_lifetime.unwrap_or(Duration::MAX))", ".max(bounds.max_lifetime.unwrap_or_default())"),
     Mutant("whoever asks with a lease id of its own asks out of turn", "src/redlock/wait.rs", "await.is_anything()", "await.doubt.is_none()"),
+    Mutant("whoever a lock is kept for is not told", "src/redlock/wait.rs", "cluster.neighbours().tell_freed(&of);", ""),
 ]

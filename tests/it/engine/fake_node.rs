@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use redlockd::lease::{Answer, Ballot};
 use redlockd::node::{
-    Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Hello, Node, NodeFacts, NodeName, Probe, Reply, State, Survey,
+    Agreement, BatchReply, BoxFuture, ClusterClock, Command, Epoch, Fault, Hello, Node, NodeFacts, NodeName, Probe, Reply, Said, State, Survey,
 };
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::name_of;
@@ -33,6 +34,8 @@ pub struct FakeNode {
     index: usize,
     clock: Arc<ClusterClock>,
     started: Instant,
+    /// What gateways say to each other through it.
+    words: broadcast::Sender<Said>,
     inner: Mutex<Inner>,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
@@ -56,8 +59,9 @@ pub fn agreement() -> Agreement {
 
 impl FakeNode {
     pub fn new(index: usize, clock: &Arc<ClusterClock>) -> Arc<Self> {
-        let (clock, started) = (Arc::clone(clock), Instant::now());
-        Arc::new(Self { index, clock, started, inner: Mutex::default(), in_flight: AtomicUsize::new(0), most_in_flight: AtomicUsize::new(0) })
+        let (clock, started, words) = (Arc::clone(clock), Instant::now(), broadcast::Sender::new(1024));
+        let (inner, in_flight, most_in_flight) = (Mutex::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { index, clock, started, words, inner, in_flight, most_in_flight })
     }
 
     pub fn name(&self) -> NodeName {
@@ -180,6 +184,19 @@ impl Node for FakeNode {
             self.inner().epoch = Some(Epoch::from(&marker));
             let quarantine_left = Duration::from_millis(marker.ready_at_ms.saturating_sub(now_us / 1000));
             Ok(Probe { quarantine_left, round_trip: Duration::ZERO, facts: NodeFacts::default() })
+        })
+    }
+
+    fn converse<'a>(&'a self, to_say: &'a mut mpsc::Receiver<Said>, heard: &'a mpsc::Sender<Said>) -> BoxFuture<'a, Fault> {
+        Box::pin(async move {
+            let mut hears = self.words.subscribe();
+            loop {
+                tokio::select! {
+                    Some(said) = to_say.recv() => drop(self.words.send(said)),
+                    Ok(said) = hears.recv() => drop(heard.send(said).await),
+                    else => return Fault::Lost("nobody listens any more".into()),
+                }
+            }
         })
     }
 

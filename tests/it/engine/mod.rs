@@ -27,6 +27,7 @@ const LOCK: &str = "orders/42";
 struct Engine<const N: usize> {
     redlock: Redlock,
     nodes: [Arc<FakeNode>; N],
+    clock: Arc<ClusterClock>,
     in_flight: u32,
 }
 
@@ -35,19 +36,13 @@ impl<const N: usize> Engine<N> {
         let in_flight = 2;
         let clock = Arc::new(ClusterClock::new(Quorum::of(N)));
         let nodes: [_; N] = std::array::from_fn(|index| FakeNode::new(index, &clock));
-        let named = nodes.iter().map(|node| (node.name(), Arc::clone(node) as Arc<dyn Node>)).collect();
-        let settings = ClusterSettings {
-            window: fake_node::agreement().window,
-            clock_jump_margin: Duration::ZERO,
-            node_timeout: NODE_TIMEOUT,
-            max_ttl: fake_node::agreement().max_ttl,
-            in_flight,
-            bootstrap: true,
-            wait_bounds: WaitBounds { per_lock: 100, in_all: 1000 },
-        };
-        let cluster = Cluster::start(named, clock, settings, Arc::new(Metrics::new().unwrap())).await;
-        assert_eq!(cluster.voting(), N);
-        Self { redlock: Redlock::new(cluster), nodes, in_flight }
+        let redlock = gateway(&nodes, &clock, in_flight).await;
+        Self { redlock, nodes, clock, in_flight }
+    }
+
+    /// Another gateway on the same nodes, and by the same clock.
+    async fn beside(&self) -> Redlock {
+        gateway(&self.nodes, &self.clock, self.in_flight).await
     }
 
     async fn acquire(&self, lease: &str) -> Result<Acquired, AcquireError> {
@@ -71,6 +66,22 @@ impl<const N: usize> Engine<N> {
     fn states(&self) -> Vec<&'static str> {
         self.redlock.cluster().nodes().iter().map(|node| node.status.state.as_str()).collect()
     }
+}
+
+async fn gateway(nodes: &[Arc<FakeNode>], clock: &Arc<ClusterClock>, in_flight: u32) -> Redlock {
+    let named = nodes.iter().map(|node| (node.name(), Arc::clone(node) as Arc<dyn Node>)).collect();
+    let settings = ClusterSettings {
+        window: fake_node::agreement().window,
+        clock_jump_margin: Duration::ZERO,
+        node_timeout: NODE_TIMEOUT,
+        max_ttl: fake_node::agreement().max_ttl,
+        in_flight,
+        bootstrap: true,
+        wait_bounds: WaitBounds { per_lock: 100, in_all: 1000 },
+    };
+    let cluster = Cluster::start(named, Arc::clone(clock), settings, Arc::new(Metrics::new().unwrap())).await;
+    assert_eq!(cluster.voting(), nodes.len());
+    Redlock::new(cluster)
 }
 
 fn request(lock: &str, lease: Option<LeaseId>) -> AcquireRequest {

@@ -200,6 +200,26 @@ async fn one_that_wants_it_alone_holds_others_back_no_longer_than_it_waits() {
     assert!((100 * MS..110 * MS).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
 
+/// By its timer alone a writer tries again after a quarter of a second at the earliest.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_kept_for_one_who_waits_in_another_gateway_is_handed_over_to_it() {
+    let engine = Engine::<5>::start().await;
+    let other = engine.beside().await;
+    engine.redlock.acquire(shared("first")).await.unwrap_or_else(|error| panic!("{error:?}")).keep();
+    let alone = wait_for(&other, "alone", MINUTE).await;
+    until("it holds others back", || engine.nodes.iter().any(|node| node.commands().iter().any(holds_others_back))).await;
+    let redlock = engine.redlock.clone();
+    let behind = tokio::spawn(async move { redlock.wait_for(shared("behind"), MINUTE).await });
+    until("another one waits beside the lock", || engine.redlock.cluster().waiters().count() == 1).await;
+    // By then the first in each line leaves it alone.
+    tokio::time::sleep(20 * MS).await;
+    let begun = Instant::now();
+    engine.redlock.release(lock_key(LOCK), lease_id("first"), None).await.unwrap();
+    got(alone).await;
+    assert!(begun.elapsed() <= 10 * MS, "{:?}", begun.elapsed());
+    behind.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_comes_later_holds_nobody_back_who_came_before() {
     let engine = Engine::<5>::start().await;
