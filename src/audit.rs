@@ -86,8 +86,10 @@ impl Audit {
         let writing = move || {
             if let Err(error) = write(&lines, BufWriter::new(writer)) {
                 error!("the audit log is not written any more: {error}");
-                // What it was about to write, and what waits.
-                lost.inc_by(1 + lines.try_iter().filter(|message| matches!(message, Message::Line(_))).count() as u64);
+                // What it was about to write, what waits, and what is told from now on: a queue that nobody reads takes lines
+                // until it is gone.
+                lost.inc();
+                lines.iter().filter(|message| matches!(message, Message::Line(_))).for_each(|_| lost.inc());
             }
         };
         std::thread::Builder::new().name("audit".to_owned()).spawn(writing)?;
