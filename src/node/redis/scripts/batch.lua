@@ -99,6 +99,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
 
   -- The same record, firm: no cancel can free it.
   local function firm(record)
+    if byte(record, 18) == 45 then return record end
     return sub(record, 1, 17) .. '-' .. sub(record, 34)
   end
 
@@ -182,6 +183,18 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
     return '3', text_of(math.max(seen and sub(seen, 1, 16) + 0 or 0, lowest))
   end
 
+  -- Lets a record of which so much is left last by ttl from now, if it may, and makes it firm.
+  local function prolong(lock, held, left, ttl)
+    ttl = lasting(held, ttl)
+    if byte(held, 18) ~= 45 then
+      local done = left < ttl and try('SET', lock, firm(held), 'PX', ttl) or try('SET', lock, firm(held), 'KEEPTTL')
+      if done.err then return 'f', done.err end
+    elseif left < ttl then
+      call('PEXPIRE', lock, ttl)
+    end
+    return '1', {math.max(left, ttl), held}
+  end
+
   local function extend(lock, _, lease, ttl)
     local held = try('GET', lock)
     if not held then return '0' end
@@ -193,14 +206,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
     if not is_of(held, lease) then return is_kept(held) and '0' or '2' end
     local left = call('PTTL', lock)
     if is_over(held, left) then return '0' end
-    ttl = lasting(held, ttl)
-    if byte(held, 18) ~= 45 then
-      local done = left < ttl and try('SET', lock, firm(held), 'PX', ttl) or try('SET', lock, firm(held), 'KEEPTTL')
-      if done.err then return 'f', done.err end
-    elseif left < ttl then
-      call('PEXPIRE', lock, ttl)
-    end
-    return '1', {math.max(left, ttl), held}
+    return prolong(lock, held, left, ttl)
   end
 
   local function cancel(lock, fence, lease, attempt, up_to)
@@ -328,7 +334,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
         if not is_firm and old == ballot then return '1' end
         if not is_firm and ballot < old then return '3', old end
         if is_firm and (over < old or own[2] ~= slot) then
-          own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
+          own[3] = firm(own[3])
           put(sharers, at, own)
           local said = write_all(lock, held_limit, awaited, sharers)
           if said then return 'f', said end
@@ -366,7 +372,7 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       local at, own = of_lease(sharers, lease)
       if not own or is_over(own[3], own[1] - now_ms) then return '0' end
       own[1] = math.max(own[1], now_ms + lasting(own[3], ttl))
-      own[3] = byte(own[3], 18) == 45 and own[3] or firm(own[3])
+      own[3] = firm(own[3])
       put(sharers, at, own)
       local said = write_all(lock, limit, awaited, sharers)
       if said then return 'f', said end
@@ -458,32 +464,35 @@ local function make_others(call, try, now, lowest, highest, KEEP, may_raise, LOC
       return '1'
     end
 
-    -- Why the lease can't be extended here, of which each record has to be of one ballot; nothing if it can.
+    -- Why the lease can't be extended here, of which each record has to be of one ballot; or the record and what is left of it.
     local function why_not(lock, lease, ballot)
       local held = call('MGET', lock)[1]
       if not held or read(held) then return '0' end
       if not is_of(held, lease) then return is_kept(held) and '0' or '2' end
-      return (is_over(held, call('PTTL', lock)) or ballot and sub(held, 1, 16) ~= ballot) and '0' or nil
+      local left = call('PTTL', lock)
+      if is_over(held, left) or ballot and sub(held, 1, 16) ~= ballot then return '0' end
+      return nil, held, left
     end
 
     local function extend_set(lock, _, lease, ttl)
-      local refusal = why_not(lock, lease)
+      local refusal, own, rest = why_not(lock, lease)
       if refusal then return refusal end
-      local held, locks, names = call('MGET', lock)[1], {lock}, sub(lock, 1, LOCKS)
-      for member in members_of(held) do
-        locks[#locks + 1] = names .. member
-        refusal = why_not(names .. member, lease, sub(held, 1, 16))
+      -- Looked at once: Redis 7.0 lets time go on within a script, and all of them are to be extended or none.
+      local found, names = {{lock, own, rest}}, sub(lock, 1, LOCKS)
+      for member in members_of(own) do
+        local held, left
+        refusal, held, left = why_not(names .. member, lease, sub(own, 1, 16))
         if refusal then return refusal end
+        found[#found + 1] = {names .. member, held, left}
       end
-      local left, own
-      for _, each in ipairs(locks) do
-        local letter, detail = extend(each, nil, lease, ttl)
-        if letter == 'f' then return letter, detail end
-        local lasts = math.max(detail[1] - delay_of(detail[2]), 0)
-        own = own or detail[2]
-        if not left or lasts < left then left = lasts end
+      local shortest
+      for _, each in ipairs(found) do
+        local letter, detail = prolong(each[1], each[2], each[3], ttl)
+        if letter ~= '1' then return letter, detail end
+        local lasts = math.max(detail[1] - delay_of(each[2]), 0)
+        if not shortest or lasts < shortest then shortest = lasts end
       end
-      return '1', {left + delay_of(own), own}
+      return '1', {shortest + delay_of(own), own}
     end
 
     -- With the locks that it is of, of the same lease, that pass. What would write them again is refused by its fence.
