@@ -68,6 +68,9 @@ impl Given {
     }
 
     fn add(&mut self, name: String, value: String) -> Result<(), Problem> {
+        if name == "keys" {
+            return Err(Problem::invalid("keys: it is an array of strings, and goes into the body."));
+        }
         if self.values.iter().any(|(known, _)| *known == name) {
             return Err(Problem::invalid(format!("{name} is given twice; give it once, in the query, the body or a header.")));
         }

@@ -90,8 +90,11 @@ impl AcquireOptions {
             return Err(Problem::invalid(detail));
         }
         // A lease that a connection holds is ended by the gateway, which can do so sooner than the nodes.
-        let least = if is_held { MILLISECOND } else { ttl.get() };
-        let why = "not shorter than the ttl, and a year at most; leave it out for a lease that lasts as long as it is extended";
+        let (least, why) = if is_held {
+            (MILLISECOND, "a year at most; leave it out for a lease that lasts as long as the connection")
+        } else {
+            (ttl.get(), "not shorter than the ttl, and a year at most; leave it out for a lease that lasts as long as it is extended")
+        };
         let max_lifetime = given.span("max_lifetime", least..=MAX_LIFETIME, why)?;
         let most = state.settings.ttl_bounds.max.saturating_sub(ttl.get());
         let lock_delay = given.span("lock_delay", Duration::ZERO..=most, "together with the ttl it is max_ttl at most")?;

@@ -118,7 +118,7 @@ impl From<ExtendError> for Problem {
             }
             ExtendError::Indeterminate(shortfall) => Self::indeterminate(
                 shortfall,
-                "Answers of nodes were lost or came too late; count on the deadline that the lease had. It is safe to repeat.",
+                "Answers of nodes were lost or came too late, or next to nothing is left of the lease; count on the deadline that it had. It is safe to repeat.",
             ),
         }
     }

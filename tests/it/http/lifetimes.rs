@@ -55,6 +55,8 @@ async fn bounds_that_make_no_sense_are_refused() {
     gateway.post("/semaphores/a?limit=2&min_hold=1s").problem(400, "invalid_request").await;
     let held = gateway.post("/locks/a?lock_delay=1s").header("Accept", "text/event-stream").problem(400, "invalid_request").await;
     held.assert_says("released when the connection ends", "a lease that a connection holds");
+    let held = gateway.post("/locks/a?max_lifetime=0s").header("Accept", "text/event-stream").problem(400, "invalid_request").await;
+    held.assert_says("max_lifetime: 0s is not allowed here, 1ms to 8760h are: a year at most", "the same, for no time");
 }
 
 #[tokio::test]

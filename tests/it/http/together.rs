@@ -240,7 +240,8 @@ async fn which_locks_are_wanted_is_said_clearly() {
     ] {
         gateway.post("/locks").json(body).problem(400, "invalid_request").await.assert_says(says, body);
     }
-    gateway.post("/locks?keys=a").problem(400, "invalid_request").await;
+    let in_query = gateway.post("/locks?keys=c").json(r#"{"keys":["a"]}"#).problem(400, "invalid_request").await;
+    in_query.assert_says("keys: it is an array of strings, and goes into the body", "keys in the query");
     gateway.delete("/locks?force=true&reason=x").problem(400, "invalid_request").await;
 }
 
