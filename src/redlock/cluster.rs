@@ -15,7 +15,7 @@ use super::patience::{Patience, longer_than_usual};
 use super::undo::Undo;
 use super::waiters::{WaitBounds, Waiters};
 use super::watchers::Watchers;
-use crate::lease::{NodeSet, Quorum};
+use crate::lease::{LockKey, NodeSet, Quorum};
 use crate::metrics::Metrics;
 use crate::node::{Call, ClusterClock, Command, Node, NodeName, NodeQueue, NodeState, NodeStatus, PROBE_INTERVAL, QueueSettings, Receiver};
 
@@ -189,6 +189,14 @@ impl Cluster {
 
     pub(super) fn neighbours(&self) -> &Neighbours {
         &self.neighbours
+    }
+
+    /// Word of a free lock to the other gateways, unless somebody takes it here: those try by themselves now and then, which
+    /// is what shares a lock between gateways.
+    pub(super) fn tell_others(&self, key: &LockKey) {
+        if !self.waiters.any_for(key) {
+            self.neighbours.tell_freed(key);
+        }
     }
 
     pub(super) fn settings(&self) -> &ClusterSettings {

@@ -139,11 +139,11 @@ impl Flight {
     /// `at_least` where it is just being extended.
     pub fn copy(self: &Arc<Self>, at_least: Duration) {
         let mut progress = self.progress();
-        let (begun, bounds) = (self.started.elapsed(), &self.request.bounds);
-        let until = self.request.ttl.get().max(begun + at_least).min(bounds.max_lifetime.unwrap_or(Duration::MAX));
+        let (elapsed, bounds) = (self.started.elapsed(), &self.request.bounds);
+        let until = self.request.ttl.get().max(elapsed + at_least).min(bounds.max_lifetime.unwrap_or(Duration::MAX));
         // As on a node that extends it.
         let longest = self.cluster.settings().max_ttl.saturating_sub(bounds.lock_delay);
-        let left = until.saturating_sub(begun).min(longest);
+        let left = until.saturating_sub(elapsed).min(longest);
         if left.as_millis() == 0 || !matches!(progress.stage, Stage::Won) {
             return;
         }
@@ -260,10 +260,10 @@ impl Flight {
         if progress.lead.iter().all(|node| progress.nodes[node].accepted) {
             self.cluster.patience().usual.observe(self.started.elapsed());
         }
-        // A repeat makes firm what it finds, on every node. A fresh lease is registered before its owner is told, who may
-        // release it at once.
         // The next slot of a semaphore may be granted a moment later, and would be in the way of a late copy.
         let is_slot = matches!(grant.mode, Mode::Slot(_));
+        // A repeat makes firm what it finds, on every node. A fresh lease is registered before its owner is told, who may
+        // release it at once.
         let rest_is_asked_later = !grant.replayed
             && !is_slot
             && (progress.unasked.is_empty() || self.cluster.copies().add(self, progress.attempt.ballot(), self.cluster.patience().usual.get()));
@@ -314,11 +314,12 @@ impl Flight {
         }
         progress.nodes[node].cancelling = false;
         progress.tell_loss_once_undone();
-        let gives_back = progress.gives_back;
+        let (gives_back, is_undone) = (progress.gives_back, progress.is_undone());
         drop(progress);
-        if gives_back {
-            for lock in self.request.locks.each() {
-                self.cluster.waiters().freed(lock);
+        for lock in self.request.locks.each().iter().filter(|_| gives_back) {
+            self.cluster.waiters().freed(lock);
+            if is_undone {
+                self.cluster.tell_others(lock);
             }
         }
     }
@@ -351,8 +352,12 @@ impl Progress {
         self.nodes.iter().all(|node| node.outstanding == 0)
     }
 
+    fn is_undone(&self) -> bool {
+        self.nodes.iter().all(|node| !node.cancelling)
+    }
+
     fn tell_loss_once_undone(&mut self) {
-        if self.nodes.iter().all(|node| !node.cancelling) {
+        if self.is_undone() {
             self.tell_loss();
         }
     }

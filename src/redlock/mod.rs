@@ -8,6 +8,7 @@ mod ballots;
 mod cluster;
 mod copies;
 mod extend;
+mod finishing;
 mod flight;
 mod force;
 mod held;
@@ -47,6 +48,8 @@ pub use traces::Known;
 pub use wait::WaitError;
 pub use waiters::{NoPlace, WaitBounds, Waiters};
 pub use watch::Watch;
+
+use finishing::Finishing;
 
 use crate::lease::{FencingToken, Holder, LeaseId, LockKey, Shortage, Ttl};
 use crate::node::NodeName;
@@ -141,9 +144,13 @@ impl Redlock {
         result
     }
 
-    /// Frees what this lease holds, up to `token` if that is named. May be repeated.
+    /// Frees what this lease holds, up to `token` if that is named. May be repeated. Once begun it is finished: those who wait for
+    /// the lock are to be told that it is free, whether or not the caller waits for the answer.
     pub async fn release(&self, locks: impl Into<Locks>, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
-        let locks = locks.into();
+        Finishing::new(self.clone().release_to_the_end(locks.into(), lease, token)).await
+    }
+
+    async fn release_to_the_end(self, locks: Locks, lease: LeaseId, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
         let (key, of) = (locks.key(&lease), lease.clone());
         let result = self.freeing(&locks, release::release(&self.cluster, key.clone(), Some(lease), token)).await;
         // Where it was not held any more an earlier release has ended it, whose answer was lost.
@@ -171,7 +178,7 @@ impl Redlock {
             self.changed(&key.clone().into());
             self.cluster.held().end_all_of(&key);
             self.cluster.waiters().freed(&key);
-            self.tell_others(&key);
+            self.cluster.tell_others(&key);
         }
         self.count(
             "force",
@@ -249,7 +256,7 @@ impl Redlock {
             match won {
                 Some(won) => {
                     waiters.freed_since(lock, won);
-                    self.tell_others(lock);
+                    self.cluster.tell_others(lock);
                 }
                 None => {
                     waiters.leave_to_others(lock);
@@ -265,14 +272,6 @@ impl Redlock {
         for lock in locks.each() {
             self.cluster.watchers().changed(lock);
             self.cluster.neighbours().tell_changed(lock);
-        }
-    }
-
-    /// Word of a free lock to the other gateways, unless somebody takes it here: those try by themselves now and then, which
-    /// is what shares a lock between gateways.
-    fn tell_others(&self, key: &LockKey) {
-        if !self.cluster.waiters().any_for(key) {
-            self.cluster.neighbours().tell_freed(key);
         }
     }
 

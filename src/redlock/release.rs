@@ -10,7 +10,6 @@ use super::poll::{Question, Tally, poll};
 use super::{Shortfall, short, shortfall};
 use crate::lease::{Abstention, Answer, Ballot, FencingToken, LeaseId, LockKey, NodeSet, Release, ReleaseVerdict};
 use crate::node::{Command, Reply};
-use crate::trace::carry;
 
 /// A release that is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +41,8 @@ pub enum ReleaseError {
 /// Frees records of `lease`, or of whoever holds the lock, up to `token`, or up to any ballot that a node reports.
 ///
 /// No round reaches beyond the nodes' present time: up to there every node can raise its fence, so that a message that
-/// is late finds no newer grant within its reach. A record that is ahead of that is waited for.
+/// is late finds no newer grant within its reach. A record that is ahead of that is waited for, so this must be awaited to
+/// its end.
 pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: Option<LeaseId>, token: Option<FencingToken>) -> Result<Released, ReleaseError> {
     if !cluster.clock().is_settled() {
         let states: Vec<_> = cluster.nodes().iter().map(|node| node.status.state.as_str()).collect();
@@ -60,10 +60,7 @@ pub async fn release(cluster: &Arc<Cluster>, key: LockKey, lease: Option<LeaseId
     // Drawn, so that this gateway's next ballot is above the fence that it raises.
     let up_to = reach.min(cluster.ballots().draw());
     match releasing.ask(Release::new(cluster.quorum(), reach), up_to, first).await {
-        // In a task of its own: what was begun is finished, whatever becomes of the request.
-        ReleaseVerdict::NextRound { up_to, freed } => {
-            tokio::spawn(carry(releasing.go_on(up_to, freed))).await.expect("the task does not panic, and ends no later than this one")
-        }
+        ReleaseVerdict::NextRound { up_to, freed } => releasing.go_on(up_to, freed).await,
         verdict => finish(cluster, verdict),
     }
 }

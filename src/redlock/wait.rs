@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::acquire::{AcquireError, AcquireRequest, Acquired, acquire};
 use super::cluster::Cluster;
-use super::traces::traces;
+use super::traces::{Known, traces};
 use super::waiters::{NoPlace, Step};
 use crate::lease::{Holder, Mode};
 
@@ -48,11 +48,11 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: &mut AcquireRequest, wait
     // A repeat is told of its own lease, and does not wait for its turn. Where nobody else waits it is its turn.
     if let Some(lease) = request.lease.clone()
         && cluster.waiters().any_for(&of)
-        && Box::pin(traces(cluster, request.locks.key(&lease), lease)).await.is_anything()
+        && may_be_there(&Box::pin(traces(cluster, request.locks.key(&lease), lease)).await)
     {
         match Box::pin(acquire(cluster, request.clone())).await {
             Ok(acquired) => return Ok(acquired),
-            Err(error) => drop(what_ends(error, request)?),
+            Err(error) => drop(who_will_leave(error, request)?),
         }
     }
     let mut place = cluster.waiters().join(&of, request.mode == Mode::Exclusive)?;
@@ -79,7 +79,7 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: &mut AcquireRequest, wait
                     }
                     Err(error) => {
                         is_crowded = matches!(error, AcquireError::Crowded(_));
-                        let holder = what_ends(error, request)?;
+                        let holder = who_will_leave(error, request)?;
                         let written_us = holder.as_ref().and_then(|holder| holder.ballot).map_or(0, |ballot| ballot.micros());
                         let now_us = cluster.clock().estimate_us();
                         let is_fresh = now_us.saturating_sub(written_us) < FRESH.as_micros() as u64;
@@ -88,9 +88,11 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: &mut AcquireRequest, wait
                             // It is kept for somebody who waits elsewhere, and may not have heard that it is free.
                             cluster.neighbours().tell_freed(&of);
                         }
-                        let in_the_way = holder.as_ref().and_then(|holder| request.locks.members().get(holder.member?));
-                        if let Some(other) = in_the_way.filter(|other| **other != of && place.has_moved_to(other)) {
-                            of = other.clone();
+                        let in_the_way = holder.as_ref().and_then(|holder| Some((request.locks.members().get(holder.member?)?, holder)));
+                        if let Some((other, holder)) = in_the_way.filter(|(other, _)| **other != of) {
+                            if place.move_to(other, holder, self::pause(None, false, now_us)) {
+                                of = other.clone();
+                            }
                         } else if place.lost(holder, freed, pause) {
                             cluster.neighbours().tell_awaited(&of);
                         }
@@ -103,7 +105,7 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: &mut AcquireRequest, wait
             }
         }
         if give_up <= Instant::now() {
-            // Whoever it was that saw the holder, it may have wanted this lock only.
+            // The line's holder may have been seen by one who wants this lock alone, and does not say which of the set it is.
             let member = request.locks.members().iter().position(|member| *member == of);
             let holder = place.holder().map(|holder| Holder { member, ..holder });
             return Err(if is_crowded { AcquireError::Crowded(holder) } else { AcquireError::Held(holder) }.into());
@@ -111,8 +113,13 @@ pub async fn wait_for(cluster: &Arc<Cluster>, request: &mut AcquireRequest, wait
     }
 }
 
-/// Who is in the way, and will not be at some time; or what no wait will end, as another set of locks that the lease itself has.
-fn what_ends(error: AcquireError, request: &AcquireRequest) -> Result<Option<Holder>, AcquireError> {
+/// Whether the caller's lease is on the nodes, or too few of them said that it is not.
+fn may_be_there(known: &Known) -> bool {
+    known.is_anything() || known.doubt.is_some()
+}
+
+/// Who is in the way for now; an error if no wait will end it, such as another set of locks that the lease itself has.
+fn who_will_leave(error: AcquireError, request: &AcquireRequest) -> Result<Option<Holder>, AcquireError> {
     match error {
         AcquireError::Held(Some(holder)) if request.locks.is_set() && holder.member.is_none() => Err(AcquireError::Held(Some(holder))),
         AcquireError::Held(holder) | AcquireError::Crowded(holder) => Ok(holder),

@@ -49,8 +49,8 @@ struct Lines {
 
 /// Those who wait for one lock.
 struct Line {
-    /// Each is told when something changes for it.
-    turns: VecDeque<Arc<Notify>>,
+    /// Each is woken when something changes for it.
+    places: VecDeque<Arc<Notify>>,
     /// When the lock may be free.
     try_at: Instant,
     /// Who held it when it was tried, and when that was.
@@ -70,7 +70,7 @@ pub(super) const TELL_EVERY: Duration = Duration::from_secs(2);
 pub struct Place {
     waiters: Arc<Waiters>,
     key: LockKey,
-    turn: Arc<Notify>,
+    wake: Arc<Notify>,
     wants_it_alone: bool,
 }
 
@@ -98,13 +98,13 @@ impl Waiters {
         if in_all <= lines.waiting {
             return Err(NoPlace::AllAreFull { max: in_all });
         }
-        let turn = Arc::new(Notify::new());
-        if !lines.has_added(key, &turn, per_lock) {
+        let wake = Arc::new(Notify::new());
+        if !lines.add(key, &wake, per_lock) {
             return Err(NoPlace::LineIsFull { max: per_lock });
         }
         lines.waiting += 1;
         self.metrics.waiting.inc();
-        Ok(Place { waiters: Arc::clone(self), key: key.clone(), turn, wants_it_alone })
+        Ok(Place { waiters: Arc::clone(self), key: key.clone(), wake, wants_it_alone })
     }
 
     /// The lock may be free now: whoever is the first in its line is to try. How often the line has won the lock so far.
@@ -156,7 +156,7 @@ impl Waiters {
     pub fn close(&self) {
         let mut lines = self.lines();
         lines.is_closed = true;
-        lines.by_lock.values().flat_map(|line| &line.turns).for_each(|turn| turn.notify_one());
+        lines.by_lock.values().flat_map(|line| &line.places).for_each(|wake| wake.notify_one());
     }
 
     /// How many wait.
@@ -170,27 +170,27 @@ impl Waiters {
 }
 
 impl Lines {
-    /// At the end of the line, unless that is full.
-    fn has_added(&mut self, key: &LockKey, turn: &Arc<Notify>, per_lock: usize) -> bool {
+    /// At the end of the line, unless that is full. Whether it is there.
+    fn add(&mut self, key: &LockKey, wake: &Arc<Notify>, per_lock: usize) -> bool {
         let line = self.by_lock.entry(key.clone()).or_insert_with(|| Line {
-            turns: VecDeque::new(),
+            places: VecDeque::new(),
             try_at: self.turns.left_until(key).unwrap_or_else(Instant::now),
             holder: None,
             won: 0,
             freed: 0,
             told: None,
         });
-        let has_room = line.turns.len() < per_lock;
+        let has_room = line.places.len() < per_lock;
         if has_room {
-            line.turns.push_back(Arc::clone(turn));
+            line.places.push_back(Arc::clone(wake));
         }
         has_room
     }
 
-    fn remove(&mut self, key: &LockKey, turn: &Arc<Notify>, wanted_it_alone: bool) {
+    fn remove(&mut self, key: &LockKey, wake: &Arc<Notify>, wanted_it_alone: bool) {
         let line = self.by_lock.get_mut(key).expect("a line is there as long as anybody is in it");
-        let at = line.turns.iter().position(|other| Arc::ptr_eq(other, turn)).expect("its turn is in the line until it is removed");
-        line.turns.remove(at);
+        let at = line.places.iter().position(|other| Arc::ptr_eq(other, wake)).expect("a place is in the line until it is removed");
+        line.places.remove(at);
         if at == 0 {
             // Where some share the lock the next may be let in where this one was not.
             if wanted_it_alone && line.holder.as_ref().is_some_and(|(holder, _)| holder.is_shared) {
@@ -198,7 +198,7 @@ impl Lines {
             }
             line.tell_first();
         }
-        if line.turns.is_empty() {
+        if line.places.is_empty() {
             self.by_lock.remove(key);
         }
     }
@@ -216,7 +216,7 @@ impl Line {
     }
 
     fn tell_first(&self) {
-        if let Some(first) = self.turns.front() {
+        if let Some(first) = self.places.front() {
             first.notify_one();
         }
     }
@@ -228,8 +228,8 @@ impl Place {
         if lines.is_closed {
             return Err(NoPlace::Closed);
         }
-        Ok(self.in_line(&mut lines, |line| match line.turns.front() {
-            Some(first) if Arc::ptr_eq(first, &self.turn) => {
+        Ok(self.in_line(&mut lines, |line| match line.places.front() {
+            Some(first) if Arc::ptr_eq(first, &self.wake) => {
                 if line.try_at <= Instant::now() {
                     Step::Try { freed: line.freed }
                 } else {
@@ -242,7 +242,7 @@ impl Place {
 
     /// Returns when a [`step`](Place::step) may be another. What changed before this was called counts.
     pub async fn changed(&self) {
-        self.turn.notified().await;
+        self.wake.notified().await;
     }
 
     /// The lock was tried and is held. It is to be tried again after `pause`, or when it is freed; at once if
@@ -288,14 +288,24 @@ impl Place {
         })
     }
 
-    /// To the end of the line of another lock, unless that is full. It waits all the while, so no other bound counts.
-    pub fn has_moved_to(&mut self, key: &LockKey) -> bool {
+    /// The first in its line was refused for another lock of its set, which `holder` has: to the end of the line of that one.
+    /// If that is full, to the end of its own, whose next is to try after `pause`. Whether it has moved. It waits all the
+    /// while, so no other bound counts.
+    pub fn move_to(&mut self, key: &LockKey, holder: &Holder, pause: Duration) -> bool {
         let waiters = Arc::clone(&self.waiters);
         let mut lines = waiters.lines();
-        let has_moved = lines.has_added(key, &self.turn, waiters.bounds.per_lock);
+        let has_moved = lines.add(key, &self.wake, waiters.bounds.per_lock);
         if has_moved {
-            lines.remove(&self.key, &self.turn, self.wants_it_alone);
+            lines.remove(&self.key, &self.wake, self.wants_it_alone);
             self.key = key.clone();
+            lines.turns.see(key, holder);
+            self.in_line(&mut lines, |line| line.see(Some(holder.clone())));
+        } else {
+            self.in_line(&mut lines, |line| {
+                line.places.rotate_left(1);
+                line.try_at = Instant::now() + pause;
+                line.tell_first();
+            });
         }
         has_moved
     }
@@ -310,7 +320,7 @@ impl Drop for Place {
         let mut lines = self.waiters.lines();
         lines.waiting -= 1;
         self.waiters.metrics.waiting.dec();
-        lines.remove(&self.key, &self.turn, self.wants_it_alone);
+        lines.remove(&self.key, &self.wake, self.wants_it_alone);
     }
 }
 
@@ -449,6 +459,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_finds_the_line_of_another_lock_full_lets_the_next_in_its_own_try() {
+        let waiters = Waiters::new(WaitBounds { per_lock: 2, in_all: 4 }, Arc::new(Metrics::new().unwrap()));
+        let mut set = waiters.join(&key("a"), true).unwrap();
+        let [next, _first, _second] = ["a", "b", "b"].map(|lock| waiters.join(&key(lock), true).unwrap());
+        let holder = Holder { ballot: None, owner: None, left: Some(SECOND), is_shared: false, member: Some(1) };
+        assert!(!set.move_to(&key("b"), &holder, SECOND));
+        assert_eq!((set.step(), next.step()), (Ok(Step::Wait { until: None }), Ok(Step::Wait { until: Some(Instant::now() + SECOND) })));
+        assert!(is_told(&next));
+        // It is another lock that this one has.
+        assert_eq!(next.holder(), None);
+        advance(SECOND).await;
+        assert_eq!(next.step(), Ok(Step::Try { freed: 0 }));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn there_is_a_bound_on_each_line_and_on_all_and_an_end() {
         let waiters = waiters();
         let places: Vec<_> = (0..3).map(|_| waiters.join(&key("a"), true).unwrap()).collect();
@@ -456,7 +481,9 @@ mod tests {
         let mut other = waiters.join(&key("b"), true).unwrap();
         assert_eq!(waiters.join(&key("c"), true).err(), Some(NoPlace::AllAreFull { max: 4 }));
         // Whoever waits already has a place wherever there is room.
-        assert!(!other.has_moved_to(&key("a")) && other.has_moved_to(&key("c")));
+        let holder = Holder { ballot: None, owner: None, left: Some(SECOND), is_shared: false, member: Some(0) };
+        assert!(!other.move_to(&key("a"), &holder, Duration::ZERO) && other.move_to(&key("c"), &holder, SECOND));
+        assert_eq!(other.holder(), Some(holder));
         assert_eq!((other.step(), waiters.count(), waiters.any_for(&key("b"))), (Ok(Step::Try { freed: 0 }), 4, false));
         drop(other);
         assert!(waiters.join(&key("c"), true).is_ok());

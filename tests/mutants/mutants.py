@@ -97,6 +97,6 @@ MUTANTS = [
     Mutant("a set is extended whose lock is shared", EXTENDING, "(own.is_none() || of.is_some()).then_some(ExtendVote::Gone)", "own.is_none().then_some(ExtendVote::Gone)"),
     Mutant("a waiting set holds nobody back", ACQUIRING, "                    self.hold_back_others(batch, key, acquire);\n                    // The", "                    // The"),
     Mutant("a copy outlasts what bounds its lease", FLIGHT, ".min(bounds.max_lifetime.unwrap_or(Duration::MAX))", ".max(bounds.max_lifetime.unwrap_or_default())"),
-    Mutant("whoever asks with a lease id of its own asks out of turn", "src/redlock/wait.rs", "await.is_anything()", "await.doubt.is_none()"),
+    Mutant("whoever asks with a lease id of its own asks out of turn", "src/redlock/wait.rs", "known.is_anything() || known.doubt.is_some()", "known.doubt.is_none()"),
     Mutant("whoever a lock is kept for is not told", "src/redlock/wait.rs", "cluster.neighbours().tell_freed(&of);", ""),
 ]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use redlockd::lease::{FencingToken, Holder, Mode};
 use redlockd::node::Command;
 use redlockd::redlock::{AcquireError, AcquireRequest, Acquired, Locks, Redlock, Released, WaitError};
@@ -164,6 +165,35 @@ async fn a_grant_that_nobody_takes_is_handed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grant_that_nobody_takes_is_handed_on_to_another_gateway() {
+    let engine = Engine::<5>::start().await;
+    let other = engine.beside().await;
+    let here = wait_for(&engine.redlock, "here", MINUTE).await.await.unwrap();
+    let elsewhere = wait_for(&other, "elsewhere", MINUTE).await;
+    // By then whoever waits leaves the lock alone.
+    tokio::time::sleep(100 * MS).await;
+    let begun = Instant::now();
+    drop(here.unwrap_or_else(|error| panic!("{error:?}")));
+    got(elsewhere).await;
+    assert!(begun.elapsed() < 10 * MS, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_for_whose_answer_nobody_waits_is_told_of_all_the_same() {
+    let engine = Engine::<5>::start().await;
+    let other = engine.beside().await;
+    engine.hold("first").await;
+    let elsewhere = wait_for(&other, "elsewhere", MINUTE).await;
+    tokio::time::sleep(100 * MS).await;
+    engine.nodes.iter().for_each(|node| node.always(Fate::Late(MS)));
+    let begun = Instant::now();
+    let release = engine.redlock.release(lock_key(LOCK), lease_id("first"), None);
+    assert!(release.now_or_never().is_none());
+    got(elsewhere).await;
+    assert!(begun.elapsed() < 10 * MS, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_leaves_the_line_leaves_nothing_behind() {
     let engine = Engine::<5>::start().await;
     let token = engine.hold("first").await;
@@ -253,6 +283,16 @@ async fn a_repeat_does_not_wait_for_its_turn() {
     let token = engine.hold("mine").await;
     let _before = engine.redlock.cluster().waiters().join(&lock_key(LOCK), true).unwrap();
     assert_eq!(got(wait_for(&engine.redlock, "mine", MINUTE).await).await, token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_of_which_too_few_nodes_can_say_whether_it_is_one() {
+    let engine = Engine::<5>::start().await;
+    engine.hold("mine").await;
+    let _before = engine.redlock.cluster().waiters().join(&lock_key(LOCK), true).unwrap();
+    engine.nodes[..3].iter().for_each(|node| node.always(Fate::RequestLost));
+    let outcome = wait_for(&engine.redlock, "mine", MINUTE).await.await.unwrap();
+    assert!(matches!(outcome, Err(WaitError::Acquire(AcquireError::Indeterminate(_) | AcquireError::NoQuorum(_)))), "{:?}", outcome.err());
 }
 
 #[tokio::test(start_paused = true)]
