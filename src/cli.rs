@@ -70,7 +70,7 @@ pub struct ExecArgs {
     /// How long the lock outlives this process, should it die; renewed after a third of it
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = some_time)]
     pub ttl: Duration,
-    /// How long to wait for the lock, rather than to try once
+    /// How long to wait for the lock, rather than to try once; a gateway that hangs may add two seconds
     #[arg(long, value_name = "DURATION", value_parser = some_time)]
     pub wait: Option<Duration>,
     /// What others are shown as the holder

@@ -77,8 +77,9 @@ struct LeaseAnswer {
 
 /// What stands in a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// Longer than any answer takes of which the request is not told to wait.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than an answer takes of which the request is not told to wait. A gateway that hangs is given up after it, and a repeat
+/// has the same lease id.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Gateways bound a wait, to a minute unless they were told otherwise, so a longer one is asked for in parts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long one try to release may take.

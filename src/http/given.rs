@@ -268,6 +268,9 @@ fn text_of(name: &str, value: serde_json::Value) -> Result<String, Problem> {
         }
         serde_json::Value::String(text) => Ok(text),
         serde_json::Value::Number(number) if ["fencing_token", "limit"].contains(&name) => Ok(number.to_string()),
+        other if ["fencing_token", "limit"].contains(&name) => {
+            Err(Problem::invalid(format!("{name}: {} must be an integer.", excerpt(&other.to_string()))))
+        }
         other if ["ttl", "wait", "max_lifetime", "min_hold", "lock_delay"].contains(&name) => {
             Err(Problem::invalid(format!("{name}: {} must be a string in the body, such as \"30s\".", excerpt(&other.to_string()))))
         }

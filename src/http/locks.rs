@@ -94,7 +94,7 @@ pub async fn release(State(state): State<AppState>, asked: Undecided, options: R
     params(super::docs::KeyParam, super::docs::WaitParam),
     responses(
         (status = 200, description = "The state of the lock, or what happens to it.", content((LockBody = "application/json"), (String = "text/event-stream"))),
-        AnyProblem, TooOften, BodyProblem,
+        AnyProblem, TooMany, BodyProblem,
     )
 )]
 pub async fn inspect(State(state): State<AppState>, OnLock { key, .. }: OnLock<Inspect>, options: InspectOptions) -> Result<Response, Problem> {

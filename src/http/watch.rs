@@ -38,10 +38,15 @@ struct Seen(BTreeMap<Option<Ballot>, Option<Instant>>);
 pub async fn until_free(state: &AppState, key: &LockKey, wait: Duration) -> Result<Inspected, Problem> {
     let give_up = Instant::now() + wait;
     let mut watch = state.redlock.watch(key);
+    let mut bystander = None;
     loop {
         let inspected = state.redlock.inspect(key.clone()).await?;
         if inspected == Inspected::Free || give_up <= Instant::now() {
             return Ok(inspected);
+        }
+        if bystander.is_none() {
+            let waiters = state.redlock.cluster().waiters();
+            bystander = Some(waiters.stand_by().inspect_err(|_| state.metrics.limit_hit("waiters"))?);
         }
         let seen = Seen::of(&inspected);
         tokio::select! {

@@ -74,6 +74,9 @@ pub struct Place {
     wants_it_alone: bool,
 }
 
+/// Somebody who wants no lock, but word of one, counted among all who wait for as long as this lives.
+pub struct Bystander(Arc<Waiters>);
+
 /// What somebody in a line is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -90,21 +93,41 @@ impl Waiters {
 
     /// The last place in the line for `key`, for one who wants it alone or would share it.
     pub fn join(self: &Arc<Self>, key: &LockKey, wants_it_alone: bool) -> Result<Place, NoPlace> {
-        let WaitBounds { per_lock, in_all } = self.bounds;
+        let per_lock = self.bounds.per_lock;
         let mut lines = self.lines();
-        if lines.is_closed {
-            return Err(NoPlace::Closed);
-        }
-        if in_all <= lines.waiting {
-            return Err(NoPlace::AllAreFull { max: in_all });
-        }
+        self.has_room(&lines)?;
         let wake = Arc::new(Notify::new());
         if !lines.add(key, &wake, per_lock) {
             return Err(NoPlace::LineIsFull { max: per_lock });
         }
+        self.enter(&mut lines);
+        Ok(Place { waiters: Arc::clone(self), key: key.clone(), wake, wants_it_alone })
+    }
+
+    /// Room for one who waits in no line.
+    pub fn stand_by(self: &Arc<Self>) -> Result<Bystander, NoPlace> {
+        let mut lines = self.lines();
+        self.has_room(&lines)?;
+        self.enter(&mut lines);
+        Ok(Bystander(Arc::clone(self)))
+    }
+
+    fn has_room(&self, lines: &Lines) -> Result<(), NoPlace> {
+        match self.bounds.in_all {
+            _ if lines.is_closed => Err(NoPlace::Closed),
+            max if max <= lines.waiting => Err(NoPlace::AllAreFull { max }),
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&self, lines: &mut Lines) {
         lines.waiting += 1;
         self.metrics.waiting.inc();
-        Ok(Place { waiters: Arc::clone(self), key: key.clone(), wake, wants_it_alone })
+    }
+
+    fn leave(&self, lines: &mut Lines) {
+        lines.waiting -= 1;
+        self.metrics.waiting.dec();
     }
 
     /// The lock may be free now: whoever is the first in its line is to try. How often the line has won the lock so far.
@@ -318,9 +341,14 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut lines = self.waiters.lines();
-        lines.waiting -= 1;
-        self.waiters.metrics.waiting.dec();
+        self.waiters.leave(&mut lines);
         lines.remove(&self.key, &self.wake, self.wants_it_alone);
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        self.0.leave(&mut self.0.lines());
     }
 }
 

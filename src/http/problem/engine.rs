@@ -15,22 +15,9 @@ const HELD_BY_OTHER: &str =
 impl Problem {
     /// What was in the way of an acquire of `locks` in `mode`.
     pub fn not_acquired(error: WaitError, locks: &Locks, mode: Mode) -> Self {
-        let too_many = |detail: String| {
-            Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many waiters", detail).retry_after(Duration::from_secs(1))
-        };
         let error = match error {
             WaitError::Acquire(error) => error,
-            WaitError::NoPlace(NoPlace::Closed) => return Self::draining(),
-            WaitError::NoPlace(NoPlace::LineIsFull { max }) => {
-                return too_many(format!(
-                    "{max} requests wait for this in this gateway, as many as max_waiters_per_lock allows. Try again in a moment, or without wait."
-                ));
-            }
-            WaitError::NoPlace(NoPlace::AllAreFull { max }) => {
-                return too_many(format!(
-                    "{max} requests wait in this gateway, as many as max_waiters allows. Ask another one, or try again in a moment."
-                ));
-            }
+            WaitError::NoPlace(no_place) => return no_place.into(),
         };
         match error {
             AcquireError::Held(Some(holder)) => Self::held(&holder, locks, mode),
@@ -103,6 +90,21 @@ impl Problem {
 
     fn lease_expired(detail: &str) -> Self {
         Self::new(StatusCode::GONE, "lease_expired", "Lease expired", detail)
+    }
+}
+
+impl From<NoPlace> for Problem {
+    fn from(no_place: NoPlace) -> Self {
+        let detail = match no_place {
+            NoPlace::Closed => return Self::draining(),
+            NoPlace::LineIsFull { max } => format!(
+                "{max} requests wait for this in this gateway, as many as max_waiters_per_lock allows. Try again in a moment, or without wait."
+            ),
+            NoPlace::AllAreFull { max } => {
+                format!("{max} requests wait in this gateway, as many as max_waiters allows. Ask another one, or try again in a moment.")
+            }
+        };
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_waiters", "Too many waiters", detail).retry_after(Duration::from_secs(1))
     }
 }
 

@@ -11,8 +11,18 @@ const LOCK: &str = "/locks/turn";
 
 /// Asks in a thread of its own, and returns once it stands in the line with `others`.
 fn wait_behind(gateway: &Gateway, others: usize, target: &'static str, headers: &'static [(&'static str, &'static str)]) -> JoinHandle<HttpAnswer> {
+    ask_behind(gateway, others, "POST", target, headers)
+}
+
+fn ask_behind(
+    gateway: &Gateway,
+    others: usize,
+    method: &'static str,
+    target: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+) -> JoinHandle<HttpAnswer> {
     let mut client = gateway.client();
-    let waiting = thread::spawn(move || client.ask("POST", target, headers).unwrap());
+    let waiting = thread::spawn(move || client.ask(method, target, headers).unwrap());
     until_so_many_wait(gateway, others + 1);
     waiting
 }
@@ -156,7 +166,7 @@ fn waiters_that_die_at_random_leave_no_lock_and_no_place_in_a_line() {
 
 #[test]
 fn more_than_may_wait_are_told_so() {
-    let gateway = Gateway::start(&[PATIENT, &["--max-waiters-per-lock=1", "--max-waiters=2"]].concat());
+    let gateway = Gateway::start(&[PATIENT, &["--max-waiters-per-lock=1", "--max-waiters=3"]].concat());
     for lock in ["/locks/a", "/locks/b", "/locks/c"] {
         gateway.post(lock).ok();
     }
@@ -165,13 +175,17 @@ fn more_than_may_wait_are_told_so() {
     assert_eq!((refused.problem(), refused.header("retry-after")), ((429, "too_many_waiters".into()), Some("1")));
     assert!(refused.json()["detail"].as_str().unwrap().contains("max_waiters_per_lock"), "{refused:?}");
     let second = wait_behind(&gateway, 1, "/locks/b?wait=1m", &[]);
-    let refused = gateway.post("/locks/c?wait=1m");
-    assert!(refused.status == 429 && refused.json()["detail"].as_str().unwrap().contains("max_waiters allows"), "{refused:?}");
-    assert_eq!(gateway.metric("redlockd_limits_hit_total{limit=\"waiters\"}"), 2.0);
+    let third = ask_behind(&gateway, 2, "GET", "/locks/c?wait=1m", &[]);
+    for method in ["POST", "GET"] {
+        let refused = gateway.ask(method, "/locks/c?wait=1m", &[]);
+        assert!(refused.status == 429 && refused.json()["detail"].as_str().unwrap().contains("max_waiters allows"), "{refused:?}");
+    }
+    assert_eq!(gateway.metric("redlockd_limits_hit_total{limit=\"waiters\"}"), 3.0);
+    assert_eq!(gateway.ask("GET", "/locks/free?wait=1m", &[]).ok().text("state"), "free");
     // Whoever only tries is not one of them.
     assert_eq!(gateway.post("/locks/c").status, 423);
     gateway.terminate();
-    for waiting in [first, second] {
+    for waiting in [first, second, third] {
         let answer = waiting.join().unwrap();
         assert_eq!((answer.problem(), answer.header("retry-after")), ((503, "draining".into()), Some("1")));
     }

@@ -125,6 +125,8 @@ async fn a_semaphore_has_a_limit_that_makes_sense() {
         gateway.post(&format!("/semaphores/s?limit={bad}")).problem(400, "invalid_request").await.assert_says(&format!("limit: {bad:?}"), bad);
     }
     gateway.post("/semaphores/s").json(r#"{"limit":256}"#).ok().await;
+    let refused = gateway.post("/semaphores/t").json(r#"{"limit":null}"#).problem(400, "invalid_request").await;
+    refused.assert_says("limit: null must be an integer", "a limit that is none");
     gateway.post("/semaphores/").problem(400, "invalid_request").await;
 }
 
